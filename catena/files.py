@@ -1,0 +1,142 @@
+"""Files and folders that are complete or absent, their checksums, and locks between processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from catena.errors import BusyError, StorageError
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def _storage_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = _errno(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"The disk is full while writing {target}; free some space and run again "
+                "(nothing was changed)."
+            ) from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(f"{target} cannot be written: {os.strerror(number)}.") from error
+        raise
+
+
+def _errno(error: OSError | SafetensorError) -> int:
+    """The operating system's number of an error; safetensors gives it in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found.group(1)) if found else 0
+
+
+@contextmanager
+def complete_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it to `target` when the block succeeds.
+
+    Raises `StorageError` when the disk is full; `target` then stays as it was.
+    """
+    with _storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            with partial.open("rb") as stream:
+                os.fsync(stream.fileno())
+            partial.chmod(0o644)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def complete_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `target`; it takes the name `target` on success.
+
+    An older `target` is replaced only then. Raises `StorageError` when the disk is full.
+    """
+    with _storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+        old = partial.with_suffix(".old")
+        try:
+            yield partial
+            partial.chmod(0o755)
+            for file in partial.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            if target.exists():
+                target.replace(old)
+            partial.replace(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, whole or not at all."""
+    with complete_file(target) as partial:
+        partial.write_text(
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """Hexadecimal SHA-256 over the relative names and contents of all files below `folder`."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(bytes.fromhex(sha256_file(path)))
+    return digest.hexdigest()
+
+
+@contextmanager
+def exclusive(lock: Path, what: str) -> Iterator[None]:
+    """Hold `lock` for the block; the kernel frees it when the process ends, however it ends.
+
+    Raises `BusyError` at once, naming `what` and the process that holds it.
+    """
+    with _storage_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            raise BusyError(
+                f"{what} is already running in this folder (process {holder}); "
+                "wait for it to end, or work in another copy of the project."
+            ) from None
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield

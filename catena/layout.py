@@ -1,0 +1,103 @@
+"""Where everything lies in a project's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from catena.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one project; every path hangs on `root`."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Layout:
+        """The project at or above `start` (default: the current folder).
+
+        Raises `SettingsError` where no folder on the way up holds a `params.yaml`.
+        """
+        start = (start or Path.cwd()).resolve()
+        for folder in (start, *start.parents):
+            if (folder / "params.yaml").is_file():
+                return cls(folder)
+        raise SettingsError(
+            f"There is no params.yaml in {start} or above it; "
+            "go to a Catena project or make one with `catena init --data FILE`."
+        )
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    def raw(self, name: str) -> Path:
+        """Folder of the raw data set `name`, versioned by DVC as `data/raw/<name>.dvc`."""
+        return self.root / "data" / "raw" / name
+
+    def backbone(self, name: str) -> Path:
+        """Folder of the pretrained weights and tokenizer of backbone `name`."""
+        return self.root / "models" / "backbones" / name
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "data" / "prepared"
+
+    @property
+    def tokenized(self) -> Path:
+        return self.root / "data" / "tokenized"
+
+    @property
+    def candidate(self) -> Path:
+        return self.root / "models" / "candidate"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def data_quality(self) -> Path:
+        return self.reports / "data_quality.json"
+
+    @property
+    def training_curve(self) -> Path:
+        return self.reports / "training" / "curve.csv"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.reports / "evaluation"
+
+    @property
+    def predictions(self) -> Path:
+        return self.evaluation / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        return self.evaluation / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.evaluation / "report.html"
+
+    @property
+    def registry_report(self) -> Path:
+        return self.reports / "registry.json"
+
+    @property
+    def private(self) -> Path:
+        """`.catena`: what names a run or speeds one up, kept apart from what a run made."""
+        return self.root / ".catena"
+
+    def checkpoints(self, fingerprint: str) -> Path:
+        """Checkpoints of the training with this fingerprint. Not a DVC output, because DVC
+        removes a stage's outputs before running it and a killed training must resume."""
+        return self.private / "checkpoints" / fingerprint
+
+    def run_record(self, fingerprint: str) -> Path:
+        """JSON file naming the MLflow run, host and times of the training with this fingerprint."""
+        return self.private / "runs" / f"{fingerprint}.json"
+
+    def lock(self, name: str) -> Path:
+        return self.private / "locks" / f"{name}.lock"
