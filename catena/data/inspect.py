@@ -1,0 +1,233 @@
+"""A look at a user's file: how it is written, which columns it has, what training on it needs."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catena.data.formats import Format, file_format, read_records
+from catena.data.guesses import guess_delimiter, guess_header, guess_label, guess_quoting, guess_text
+from catena.data.quality import lengths
+from catena.data.text_stream import check_present, likely_encoding, open_text, sample_bytes
+from catena.data.write_params import write_params
+from catena.errors import DataError
+from catena.settings import DataSettings
+
+__all__ = ["Inspection", "inspect_file", "write_params"]
+
+_SAMPLE_RECORDS = 5_000
+_ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")
+#: Word pieces a pretrained tokenizer makes of a word, on average.
+_PIECES_PER_WORD = 1.3
+_PIECES = re.compile(
+    r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff])\w)+|[^\w\s]"
+)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds and how to read it.
+
+    `data` are the settings of `params.yaml`'s `data` group that read it (its `name` still to be chosen);
+    `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text.
+    """
+
+    path: Path
+    test: Path | None
+    format: Format
+    data: DataSettings
+    columns: tuple[str, ...]
+    records: int
+    broken: int
+    classes: dict[str, int]
+    characters: dict[str, float]
+    words: dict[str, float]
+    max_length: int
+    unescape_html: bool
+    strip_quotes: bool
+    notes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The column with the text."""
+        return self.data.columns["text"]
+
+    @property
+    def label(self) -> str:
+        """The column with the label."""
+        return self.data.columns["label"]
+
+
+def inspect_file(
+    path: Path, text: str | None = None, label: str | None = None, test: Path | None = None
+) -> Inspection:
+    """Look at `path` (and `test`, a file of the same form) and guess what `text` and `label` do not say.
+
+    Raises `DataError` when the file cannot be read, or when no column looks like a label or a text.
+    """
+    if (path / "dataset_dict.json").is_file():
+        path, test = path / "train", test or (path / "test" if (path / "test").is_dir() else None)
+    if not path.is_dir():
+        check_present(path)
+    kind = file_format(path)
+    settings, columns = _how_to_read(path, kind, text, label)
+    for option, name in (("--text", text), ("--label", label)):
+        if name is not None and name not in columns:
+            near = difflib.get_close_matches(name, columns, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            listed = ", ".join(map(repr, columns[:20]))
+            raise DataError(f"{path.name} has no column {name!r} for {option}, only {listed}{hint}")
+    if test is not None and test.name == path.name:
+        raise DataError(f"Both files are called {path.name}; rename one, since they go into one folder.")
+    notes: list[str] = []
+    sample = _sample(path, settings, columns)
+    text = text or guess_text(sample, exclude=label)
+    label = label or guess_label(sample, exclude=text)
+    if text is None or label is None:
+        lacking, option = ("text", "--text") if text is None else ("label", "--label")
+        raise DataError(
+            f"No column of {path.name} looks like a {lacking}; name it with {option} (the columns are "
+            f"{', '.join(map(repr, columns))})."
+        )
+    if settings.column_names is not None:
+        text, label, settings = _renamed(settings, text, label)
+        notes.append("the file has no header line; the columns were given names")
+    settings = settings.model_copy(
+        update={
+            "columns": {"text": text, "label": label},
+            "train": path.name,
+            "test": test.name if test is not None else None,
+        }
+    )
+    return _measured(path, test, kind, settings, columns, notes)
+
+
+def _how_to_read(
+    path: Path, kind: Format, text: str | None, label: str | None
+) -> tuple[DataSettings, list[str]]:
+    """Settings that read the file, and its columns; its roles are still to be chosen."""
+    update: dict[str, Any] = {"name": "data", "format": kind, "train": path.name}
+    if kind in ("parquet", "dataset"):
+        return DataSettings(**update), _binary_columns(path, kind)
+    encoding = likely_encoding(sample_bytes(path)) or "utf-8"
+    update["encoding"] = encoding
+    if kind == "jsonl":
+        return DataSettings(**update), _json_columns(path, encoding)
+    with open_text(path, encoding) as (_, stream):
+        head = stream.peek(1 << 18)[: 1 << 18].decode("utf-8", "ignore").splitlines()[:200]
+    delimiter = "\t" if kind == "orange" else guess_delimiter(head, "," if kind == "csv" else "\t")
+    update["quoting"] = kind == "csv" or guess_quoting(head, delimiter)
+    if delimiter != ("," if kind == "csv" else "\t"):
+        update["delimiter"] = delimiter
+    rows = list(
+        csv.reader(
+            head, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if update["quoting"] else csv.QUOTE_NONE
+        )
+    )
+    first = [field.strip() for field in rows[0]] if rows else []
+    if kind != "orange" and not guess_header(rows, [name for name in (text, label) if name]):
+        first = [f"column_{number}" for number in range(1, len(first) + 1)]
+        update["column_names"] = tuple(first)
+    return DataSettings(**update), first
+
+
+def _binary_columns(path: Path, kind: Format) -> list[str]:
+    if kind == "dataset":
+        from datasets import load_from_disk
+
+        return list(load_from_disk(str(path)).column_names)
+    from catena.data.columnar import parquet_columns
+
+    return parquet_columns(path)
+
+
+def _json_columns(path: Path, encoding: str) -> list[str]:
+    from catena.data.json_lines import json_columns
+
+    return json_columns(path, encoding)
+
+
+def _sample(path: Path, settings: DataSettings, columns: Sequence[str]) -> pd.DataFrame:
+    """The first records with all columns, under their own names."""
+    unique = [name for name in dict.fromkeys(columns) if columns.count(name) == 1]
+    everything = settings.model_copy(update={"columns": {name: name for name in unique}})
+    for batch in read_records(path, everything, unique):
+        return batch.records[unique].head(_SAMPLE_RECORDS)
+    raise DataError(f"{path.name} has no records; put them there or name another file.")
+
+
+def _renamed(settings: DataSettings, text: str, label: str) -> tuple[str, str, DataSettings]:
+    """Call the two columns of a file without header `text` and `label`."""
+    names = tuple({text: "text", label: "label"}.get(name, name) for name in settings.column_names or ())
+    return "text", "label", settings.model_copy(update={"column_names": names})
+
+
+def _measured(
+    path: Path, test: Path | None, kind: Format, settings: DataSettings, columns: list[str], notes: list[str]
+) -> Inspection:
+    """Read all of the training file once, in constant memory but for the lengths."""
+    classes: Counter[str] = Counter()
+    characters: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    pieces: list[int] = []
+    records = broken = escaped = quoted = seen = 0
+    for batch in read_records(path, settings, ("text", "label"), target="label"):
+        texts = batch.records["text"].dropna()
+        records += len(batch.records)
+        broken += len(batch.broken)
+        classes.update(label.strip() for label in batch.records["label"].dropna() if label.strip())
+        characters.append(texts.str.len().to_numpy(dtype=np.int64))
+        words.append(texts.str.count(r"\S+").to_numpy(dtype=np.int64))
+        if seen < _SAMPLE_RECORDS:
+            some = texts.head(_SAMPLE_RECORDS).tolist()
+            seen += len(some)
+            pieces += [len(_PIECES.findall(text[:20_000])) for text in some]
+            escaped += sum(1 for text in some if _ENTITY.search(text))
+            quoted += sum(
+                1 for text in some if len(text) > 1 and text.strip()[:1] == text.strip()[-1:] == '"'
+            )
+    if not records:
+        raise DataError(f"{path.name} has no records; put them there or name another file.")
+    if test is not None:
+        for _ in read_records(test, settings, ("text", "label"), target="label"):
+            break  # the columns are there
+    if len(classes) < 2:
+        notes.append(f"column {settings.columns['label']!r} has {len(classes)} class(es); two are needed")
+    if len(classes) > max(50, records // 10):
+        notes.append(
+            f"column {settings.columns['label']!r} has {len(classes):,} different values, which does not "
+            "look like classes"
+        )
+    if broken:
+        notes.append(f"{broken:,} rows cannot be read and will be rejected")
+    estimate = float(np.percentile(pieces, 95)) * _PIECES_PER_WORD + 2 if pieces else 128.0
+    max_length = min(max(-(-int(estimate) // 16) * 16, 16), 256)
+    if estimate > 256:
+        notes.append(
+            "some texts are longer than 256 tokens and will be cut off; see `tokenization.max_length`"
+        )
+    return Inspection(
+        path=path,
+        test=test,
+        format=kind,
+        data=settings,
+        columns=tuple(columns),
+        records=records,
+        broken=broken,
+        classes=dict(classes.most_common()),
+        characters=lengths(pd.Series(np.concatenate(characters))),
+        words=lengths(pd.Series(np.concatenate(words))),
+        max_length=max_length,
+        unescape_html=escaped > seen // 100,
+        strip_quotes=quoted > seen // 2,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,295 @@
+"""Raw records → separate, clean training, validation and test parts, and what was rejected and why."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catena.data.augmentation import Augmenter, Tally, check_augmentation
+from catena.data.duplicates import Verdicts, settle_repeats, settle_sides
+from catena.data.near_duplicates import Side, find_near_duplicates
+from catena.data.quality import (
+    imbalance,
+    near_duplicate_examples,
+    part_report,
+    rejected_report,
+    warnings_about,
+)
+from catena.data.reading import RawFile, check_share, read_files
+from catena.data.screening import REJECTED_COLUMNS, joined_text
+from catena.data.splits import assign_parts, check_classes
+from catena.errors import DataError
+from catena.problems import Problem
+from catena.settings import Settings
+
+_ORDER = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts by name, the rejected rows, the class names in head order, and the quality report."""
+
+    parts: dict[str, pd.DataFrame]
+    rejected: pd.DataFrame
+    classes: tuple[str, ...]
+    report: dict[str, Any]
+
+
+class Preparation:
+    """The records of all files while they are sorted into parts, step by step.
+
+    `records` keep their order: by file (training, validation, test), then by row.
+    """
+
+    def __init__(self, settings: Settings, problem: Problem, files: Sequence[RawFile]) -> None:
+        self._settings = settings
+        self._problem = problem
+        self._files = files
+        self.records = pd.concat([file.records for file in files], ignore_index=True)
+        self._given = np.repeat([file.part for file in files], [len(file.records) for file in files])
+        self._texts: list[str] = joined_text(self.records, problem.input_roles).tolist()
+        self._keys = pd.factorize(pd.Series(self._texts, dtype="str"))[0]
+        self._verdicts = Verdicts.none(len(self.records))
+        self.report: dict[str, Any] = {"duplicates": {"files": {}}, "contradictions": {"files": {}}}
+
+    @property
+    def split_off(self) -> list[str]:
+        """The parts that come out of the training file because they have no file of their own."""
+        given = {file.part for file in self._files}
+        return [part for part in ("test", "validation") if part not in given]
+
+    def settle_repeats(self) -> None:
+        """Repeats and contradictions within each file."""
+        chosen = self._settings.preparation
+        target = self._problem.target_role
+        for file in self._files:
+            name = file.facts["name"]
+            thinned = file.part == "train" or chosen.deduplicate_given_parts
+            repeats = settle_repeats(
+                self._keys,
+                self.records,
+                target,
+                chosen.duplicates if thinned or chosen.duplicates == "error" else "keep",
+                chosen.contradictions if thinned or chosen.contradictions == "error" else "keep",
+                self._verdicts,
+                np.flatnonzero(self._given == file.part),
+            )
+            self.report["duplicates"]["files"][name] = {
+                "found": repeats.duplicates,
+                "examples": repeats.duplicate_examples,
+            }
+            self.report["contradictions"]["files"][name] = {
+                "texts": repeats.contradictory_texts,
+                "records": repeats.contradictory_records,
+                "examples": repeats.contradiction_examples,
+            }
+            clashes = self._rejected((self._given == file.part) & (self._verdicts.kinds == "contradiction"))
+            unusable = pd.concat([file.rejected, clashes])
+            check_share(name, unusable, file.facts["rows"], chosen.max_rejected_fraction)
+
+    def assign_parts(self) -> dict[str, float]:
+        """Give each record its part; return the shares split off."""
+        chosen = self._settings.preparation
+        fractions = {"test": chosen.test_fraction, "validation": chosen.validation_fraction}
+        fractions = {part: fractions[part] for part in self.split_off}
+        own = np.flatnonzero(self._given == "train")
+        parts = self._given.astype(object)
+        parts[own] = assign_parts(
+            [self._texts[at] for at in own],
+            chosen.split_seed,
+            fractions.get("test"),
+            fractions.get("validation"),
+        )
+        self.records["part"] = pd.array(parts, dtype="str")
+        self._parts = parts
+        return fractions
+
+    def settle_sides(self) -> None:
+        """Equal texts stay in one part only: test before validation before training."""
+        settle_sides(self._keys, self._parts, self.records, self._problem.target_role, self._verdicts)
+        crossing = np.isin(self._verdicts.kinds, ["duplicate across parts", "contradiction across parts"])
+        self.report["duplicates"]["across_parts"] = int(crossing.sum())
+
+    def settle_near_duplicates(self) -> None:
+        """Near duplicates stay in one part only, by the same precedence, where so chosen."""
+        chosen = self._settings.preparation
+        found: dict[str, Any] = {
+            "policy": chosen.near_duplicates,
+            "threshold": chosen.near_duplicate_threshold,
+            "pairs": 0,
+            "between": {},
+            "examples": [],
+        }
+        self.report["near_duplicates"] = found
+        if chosen.near_duplicates == "off":
+            return
+        print(f"near duplicates: comparing {int(self._verdicts.stays.sum()):,} records", flush=True)
+        members = {part: np.flatnonzero(self._verdicts.stays & (self._parts == part)) for part in _ORDER}
+        sides = {part: Side([self._texts[at] for at in members[part]]) for part in _ORDER}
+        # Test before validation: a validation record that gives way to the test asks nobody to go.
+        for giving, kept in (("validation", "test"), ("train", "test"), ("train", "validation")):
+            lower, higher = members[giving], members[kept]
+            stays = self._verdicts.stays
+            near = find_near_duplicates(
+                sides[giving], sides[kept], chosen.near_duplicate_threshold, stays[lower], stays[higher]
+            )
+            ours, theirs = lower[near.lower], higher[near.higher]
+            found["pairs"] += len(ours)
+            found["between"][f"{giving} → {kept}"] = len(ours)
+            role = self._problem.input_roles[0]
+            found["examples"] += near_duplicate_examples(
+                near, self.records.iloc[lower], self.records.iloc[higher], role
+            )
+            if chosen.near_duplicates == "drop":
+                partners = self.records[["source", "row"]].iloc[theirs]
+                reasons = [
+                    f"near duplicate ({similarity:.2f}) of {source} row {row} ({kept} part)"
+                    for source, row, similarity in zip(
+                        partners["source"], partners["row"], near.similarity, strict=True
+                    )
+                ]
+                self._verdicts.reject(ours, "near duplicate", np.array(reasons, dtype=object))
+
+    def settle_unknown_labels(self) -> None:
+        """Reject validation and test records whose class the training part does not have."""
+        labels = self.records[self._problem.target_role]
+        stays = self._verdicts.stays
+        known = labels[stays & (self._parts == "train")].unique()
+        foreign = np.flatnonzero(stays & (self._parts != "train") & ~labels.isin(known).to_numpy())
+        foreign = foreign[np.isin(self._parts[foreign], [f.part for f in self._files if f.part != "train"])]
+        names = [f"class {label!r} does not occur in the training part" for label in labels.iloc[foreign]]
+        self._verdicts.reject(foreign, "class not in the training part", np.array(names, dtype=object))
+        for file in self._files:
+            if file.part != "train":
+                lost = self._rejected(
+                    (self._given == file.part) & (self._verdicts.kinds == "class not in the training part")
+                )
+                limit = self._settings.preparation.max_rejected_fraction
+                unusable = pd.concat([file.rejected, lost])
+                check_share(file.facts["name"], unusable, file.facts["rows"], limit)
+
+    def check_classes(self, fractions: dict[str, float]) -> list[str]:
+        """Raise `DataError` when a class is too small; return warnings."""
+        stays = self._verdicts.stays
+        chosen = self._settings.preparation
+        return check_classes(
+            self.records[self._problem.target_role][stays],
+            self.records["part"][stays],
+            self.split_off,
+            chosen.min_records_per_class,
+            pd.Series(self._texts, dtype="str")[stays],
+            chosen.split_seed,
+            fractions,
+        )
+
+    def accepted(self) -> pd.DataFrame:
+        """The records that stay, with `id`, `part` and `augmented`."""
+        stays = np.flatnonzero(self._verdicts.stays)
+        kept = self.records.iloc[stays].reset_index(drop=True)
+        labels = kept[self._problem.target_role].tolist()
+        kept["id"] = unique_ids([self._texts[at] for at in stays], labels)
+        kept["augmented"] = False
+        return kept
+
+    def rejected(self) -> pd.DataFrame:
+        """All rejected rows, by file and row."""
+        late = self._rejected(~self._verdicts.stays)
+        every = pd.concat([*(file.rejected for file in self._files), late], ignore_index=True)
+        order = {file.facts["name"]: number for number, file in enumerate(self._files)}
+        every["order"] = every["source"].map(order)
+        return every.sort_values(["order", "row"], kind="stable")[list(REJECTED_COLUMNS)].reset_index(
+            drop=True
+        )
+
+    def _rejected(self, where: np.ndarray) -> pd.DataFrame:
+        at = np.flatnonzero(where)
+        chosen = self.records.iloc[at]
+        return pd.DataFrame(
+            {
+                "source": chosen["source"],
+                "row": chosen["row"],
+                "text": pd.array([self._texts[i][:500] for i in at], dtype="str"),
+                "label": chosen[self._problem.target_role],
+                "kind": pd.array(self._verdicts.kinds[at], dtype="str"),
+                "reason": pd.array(self._verdicts.reasons[at], dtype="str"),
+            }
+        )
+
+
+def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
+    """Read, clean, screen, sort into parts, and augment the records in `folder`.
+
+    Raises `DataError` for data that cannot be used, `SettingsError` for augmentation that makes no sense.
+    """
+    files = read_files(settings, problem, folder)
+    work = Preparation(settings, problem, files)
+    work.settle_repeats()
+    fractions = work.assign_parts()
+    work.settle_sides()
+    work.settle_near_duplicates()
+    work.settle_unknown_labels()
+    warnings = work.check_classes(fractions)
+    kept, rejected = work.accepted(), work.rejected()
+    report = work.report
+    del work  # a second copy of the texts
+    classes = problem.label_names(kept[kept["part"] == "train"])
+    parts = {part: kept[kept["part"] == part].drop(columns="part").reset_index(drop=True) for part in _ORDER}
+    for part in parts.values():
+        problem.schema(classes).validate(part)
+    check_augmentation(settings.preparation.augmentation, classes)
+    report["augmentation"] = None
+    if settings.preparation.augmentation.copies:
+        parts["train"], report["augmentation"] = _augmented(settings, problem, folder, parts["train"], kept)
+    columns = ["id", *problem.input_roles, problem.target_role]
+    columns += [name for name in settings.data.keep if name not in columns]
+    parts = {name: part[[*columns, "source", "row", "augmented"]] for name, part in parts.items()}
+    rows = sum(file.facts["rows"] for file in files)
+    report |= {
+        "format": 1,
+        "data": settings.data.name,
+        "files": [_file_report(file, rejected) for file in files],
+        "classes": list(classes),
+        "parts": {
+            name: part_report(part, joined_text(part, problem.input_roles), problem.target_role, classes)
+            for name, part in parts.items()
+        },
+        "rejected": rejected_report(rejected, rows),
+    }
+    report["imbalance"] = imbalance(report["parts"]["train"]["classes"])
+    report["warnings"] = warnings + warnings_about(report["parts"], report["imbalance"], classes)
+    return Prepared(parts, rejected, classes, report)
+
+
+def unique_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """16 hexadecimal digits of the SHA-256 of text and label; a repeat gets `-2`, `-3`, …"""
+    seen: dict[str, int] = {}
+    ids = []
+    for text, label in zip(texts, labels, strict=True):
+        name = hashlib.sha256(f"{text}\0{label}".encode()).hexdigest()[:16]
+        count = seen[name] = seen.get(name, 0) + 1
+        ids.append(name if count == 1 else f"{name}-{count}")
+    return ids
+
+
+def _augmented(
+    settings: Settings, problem: Problem, folder: Path, train: pd.DataFrame, kept: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The training part with altered copies at its end, and what was done."""
+    if len(problem.input_roles) != 1:
+        raise DataError(f"Augmentation is not there for {problem.name}, whose records have several inputs.")
+    role = problem.input_roles[0]
+    tally = Tally()
+    augmenter = Augmenter(settings.preparation.augmentation, folder, settings.seed, train[role].tolist())
+    copies = augmenter.copies(train, role, problem.target_role, set(kept[role]), tally)
+    return pd.concat([train, copies], ignore_index=True), tally.as_dict()
+
+
+def _file_report(file: RawFile, rejected: pd.DataFrame) -> dict[str, Any]:
+    lost = int((rejected["source"] == file.facts["name"]).sum())
+    return {**file.facts, "accepted": file.facts["rows"] - lost, "rejected": lost}
