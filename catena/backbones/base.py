@@ -1,0 +1,47 @@
+"""What a backbone must offer. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Head(Protocol):
+    """What a backbone needs to know of the head it must carry (`problems.HeadSpec` is one)."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+
+class Backbone(ABC):
+    """Weights and tokenizer in a folder → a network with a head, in transformers' own classes."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        """The tokenizer in `folder`. Raises `ModelError` when it is missing or broken."""
+
+    @abstractmethod
+    def build(
+        self, folder: Path, head: Head, *, dropout: float | None, attention: str, pooling: str = "native"
+    ) -> PreTrainedModel:
+        """The network of `folder` with a new head, drawn from torch's current random state.
+
+        `pooling` is how a text's tokens become one vector: as the network's own head does it, or `mean`.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
+        """A finished network: all weights, head included, come from `folder`."""
+
+    @abstractmethod
+    def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:
+        """The network of `folder` without a head, for embeddings."""

@@ -1,0 +1,156 @@
+"""Pretrained networks in the form of transformers: a folder with configuration, tokenizer and safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catena.backbones.base import Backbone, Head
+from catena.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+#: Name of transformers' class for each kind of head that a problem may ask for.
+HEADS = {"sequence-classification": "AutoModelForSequenceClassification"}
+
+#: Names that configurations of transformers use for dropout.
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "seq_classif_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "summary_first_dropout",
+    "hidden_dropout",
+    "mlp_dropout",
+)
+
+#: Only local files are read, no code comes with a model, and weights are safetensors.
+SAFE = {"local_files_only": True, "trust_remote_code": False}
+
+
+class Pretrained(Backbone):
+    """Any encoder of transformers that has a head of the kind asked for."""
+
+    type = "pretrained"
+
+    def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        if not folder.is_dir():
+            raise ModelError(f"There is no tokenizer in {folder}; run `catena fetch` first.")
+        from transformers import AutoTokenizer  # the models' classes take seconds to load and are not needed
+
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, use_fast=True, **SAFE)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"The tokenizer in {folder} cannot be read: {_line(error)}") from error
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"The tokenizer in {folder} has no Rust version (tokenizer.json); convert it first."
+            )
+        if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token is None:
+                raise ModelError(f"The tokenizer in {folder} has neither a padding nor an end token.")
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def build(
+        self, folder: Path, head: Head, *, dropout: float | None, attention: str, pooling: str = "native"
+    ) -> PreTrainedModel:
+        config = self._config(folder, attention)
+        config.num_labels = len(head.label_names)
+        config.id2label = dict(enumerate(head.label_names))
+        config.label2id = {name: index for index, name in enumerate(head.label_names)}
+        if head.kind == "sequence-classification":
+            config.problem_type = "single_label_classification"
+        if config.pad_token_id is None:
+            config.pad_token_id = self.tokenizer(folder).pad_token_id
+        if dropout is not None:
+            for name in DROPOUTS:
+                if getattr(config, name, None) is not None:
+                    setattr(config, name, dropout)
+        if pooling == "mean":
+            from catena.backbones.pooled import MeanPooledClassifier
+
+            return self._read(MeanPooledClassifier.around, folder, config)
+        return self._read(_auto(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
+
+    def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
+        from catena.backbones.pooled import MARK, MeanPooledClassifier
+
+        config = self._config(folder, attention)
+        auto = MeanPooledClassifier if getattr(config, MARK, None) == "mean" else _auto(head)
+        return self._read(auto.from_pretrained, folder, config).eval()
+
+    def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:
+        from transformers import AutoModel
+
+        return self._read(AutoModel.from_pretrained, folder, self._config(folder, attention)).eval()
+
+    @staticmethod
+    def _config(folder: Path, attention: str) -> PretrainedConfig:
+        _check(folder)
+        from transformers import AutoConfig, logging
+
+        logging.set_verbosity_error()  # what it would report is checked here, in sentences
+        logging.disable_progress_bar()
+        try:
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                folder, attn_implementation=attention, **SAFE
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{folder / 'config.json'} cannot be read: {_line(error)}") from error
+        return config
+
+    @staticmethod
+    def _read(
+        read: Callable[..., Any], folder: Path, config: PretrainedConfig, **options: Any
+    ) -> PreTrainedModel:
+        import torch
+        from safetensors import SafetensorError
+
+        try:
+            model: PreTrainedModel = read(
+                folder, config=config, use_safetensors=True, dtype=torch.float32, **SAFE, **options
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"The weights in {folder} cannot be read: {_line(error)}") from error
+        return model
+
+
+def _auto(head: Head) -> Any:
+    """transformers' class that builds this head on any of its networks."""
+    import transformers
+
+    return getattr(transformers, HEADS[head.kind])
+
+
+def _check(folder: Path) -> None:
+    """What transformers would report in a page, in a sentence."""
+    if not folder.is_dir():
+        raise ModelError(f"There is no backbone in {folder}; run `catena fetch` first.")
+    config = folder / "config.json"
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{config} is missing; the model folder is incomplete.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{config} is not valid JSON: {error}.") from None
+    if "auto_map" in content:
+        raise ModelError(
+            f"{folder} wants to run code of its own (auto_map in config.json); that is not allowed."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} holds no *.safetensors; weights in other forms are not read.")
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + "…"

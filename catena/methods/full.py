@@ -1,0 +1,21 @@
+"""Full fine-tuning: every weight moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catena.methods.base import Method
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from catena.settings import MethodSettings
+
+
+class Full(Method):
+    """Nothing is frozen."""
+
+    name = "full"
+
+    def prepare(self, model: PreTrainedModel, settings: MethodSettings) -> PreTrainedModel:
+        return model.requires_grad_(True)

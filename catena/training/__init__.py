@@ -1,0 +1,1 @@
+"""The training engine: batches, precision, checkpoints and the loop around transformers' Trainer."""

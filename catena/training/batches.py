@@ -1,0 +1,119 @@
+"""Batches of similar length under a token budget, planned for the whole training in advance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Lengths are padded to a multiple of this, so that few tensor shapes occur.
+PAD_TO = 8
+#: Batches' worth of records that are shuffled together before they are sorted by length.
+_WINDOW = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every batch of a training, in order.
+
+    Planned once from lengths and seed, so that the order of the data is one list: resuming means
+    starting in its middle, whatever epoch that is in.
+    """
+
+    batches: list[list[int]]
+    #: Optimiser steps at whose end an epoch is complete (the last may be cut short).
+    epoch_ends: list[int]
+    gradient_accumulation: int
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the training."""
+        return -(-len(self.batches) // self.gradient_accumulation)
+
+    def epoch(self, step: int) -> float:
+        """Epochs done after `step` optimiser steps."""
+        before = 0
+        for number, end in enumerate(self.epoch_ends):
+            if step <= end:
+                return number + (step - before) / max(end - before, 1)
+            before = end
+        return float(len(self.epoch_ends))
+
+
+def plan_training(
+    lengths: Sequence[int] | np.ndarray,
+    *,
+    batch_tokens: int,
+    batch_size: int,
+    epochs: float,
+    gradient_accumulation: int,
+    max_steps: int | None,
+    seed: int,
+) -> Plan:
+    """Plan all batches of all epochs.
+
+    Each epoch is shuffled by a generator of its own (seeded by `seed` and its number), cut into
+    windows, sorted by length within each, and filled into batches of at most `batch_size`
+    records and `batch_tokens` tokens, padding included; a longer record makes a batch alone.
+    """
+    lengths = np.asarray(lengths)
+    batches: list[list[int]] = []
+    ends: list[int] = []
+    for number in range(int(np.ceil(epochs))):
+        generator = np.random.Generator(np.random.PCG64([seed, number]))
+        epoch = _one_epoch(lengths, batch_tokens, batch_size, generator)
+        share = min(1.0, epochs - number)
+        if share < 1.0:
+            epoch = epoch[: max(1, round(share * len(epoch)))]
+        # an optimiser step never mixes epochs
+        batches.extend(epoch)
+        remainder = len(batches) % gradient_accumulation
+        if remainder and number + 1 < epochs:
+            batches = batches[: len(batches) - remainder] if len(batches) > remainder else batches
+        ends.append(-(-len(batches) // gradient_accumulation))
+        if max_steps is not None and ends[-1] >= max_steps:
+            break
+    if max_steps is not None:
+        batches = batches[: max_steps * gradient_accumulation]
+        ends[-1] = min(ends[-1], max_steps)
+    return Plan(batches, ends, gradient_accumulation)
+
+
+def plan_inference(
+    lengths: Sequence[int] | np.ndarray, *, batch_tokens: int, batch_size: int
+) -> list[list[int]]:
+    """Batches for prediction, longest first (so that too little memory shows at once)."""
+    lengths = np.asarray(lengths)
+    return _fill(np.argsort(-lengths, kind="stable"), lengths, batch_tokens, batch_size)
+
+
+def _one_epoch(
+    lengths: np.ndarray, batch_tokens: int, batch_size: int, generator: np.random.Generator
+) -> list[list[int]]:
+    order = generator.permutation(len(lengths))
+    batches: list[list[int]] = []
+    window = _WINDOW * batch_size
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        part = part[np.argsort(-lengths[part], kind="stable")]
+        batches.extend(_fill(part, lengths, batch_tokens, batch_size))
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _fill(order: np.ndarray, lengths: np.ndarray, batch_tokens: int, batch_size: int) -> list[list[int]]:
+    """Cut `order` (longest first) into batches."""
+    batches: list[list[int]] = []
+    position = 0
+    while position < len(order):
+        longest = -(-int(lengths[order[position]]) // PAD_TO) * PAD_TO
+        size = max(1, min(batch_size, batch_tokens // max(longest, 1)))
+        batches.append(order[position : position + size].tolist())
+        position += size
+    return batches

@@ -1,0 +1,349 @@
+"""The training loop: transformers' Trainer over a planned order of batches, resumable at any step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from catena.errors import ModelError, SettingsError
+from catena.files import complete_folder
+from catena.problems import Problem
+from catena.settings import TrainingSettings
+from catena.training.averaging import WeightAverage
+from catena.training.batches import PAD_TO, Plan, plan_inference
+from catena.training.checkpoints import (
+    latest_checkpoint,
+    load_checkpoint,
+    load_weights,
+    restore_random_states,
+    save_checkpoint,
+    trained_weights,
+)
+from catena.training.devices import Device
+from catena.training.optimizers import build_optimizer, build_schedule
+from catena.training.tokens import TokenTable
+
+Row = dict[str, float]
+#: Called with each row of the training curve as it is measured.
+OnRow = Callable[[Row], None]
+
+#: Rows of the training curve between which the loss is averaged, at most.
+_CURVE_ROWS = 500
+
+
+class Engine(Trainer):  # type: ignore[misc]
+    """transformers' Trainer, with four things replaced.
+
+    - The data order is one `Plan` for the whole training, seen by the Trainer as one epoch. The
+      order after resuming is then the same list, skipped to its place.
+    - Checkpoints are complete and without pickle (`catena.training.checkpoints`).
+    - Validation runs over batches sorted by length and yields the problem's own metrics.
+    - The best weights so far are kept in `<folder>/best` and are what training ends with.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        problem: Problem,
+        settings: TrainingSettings,
+        plan: Plan,
+        training: TokenTable,
+        validation: TokenTable,
+        *,
+        folder: Path,
+        device: Device,
+        pad_token_id: int,
+        seed: int,
+        class_weights: torch.Tensor | None,
+        on_row: OnRow,
+    ) -> None:
+        if settings.metric not in problem.validation_metric_names:
+            known = ", ".join(problem.validation_metric_names)
+            raise SettingsError(f"`training.metric` {settings.metric} is not one of {known}.")
+        self.problem = problem
+        self.settings = settings
+        self.plan = plan
+        self.validation = validation
+        self.folder = folder
+        self.device_choice = device
+        self.pad_token_id = pad_token_id
+        self.class_weights = class_weights.to(device.torch_device) if class_weights is not None else None
+        self.on_row = on_row
+        self.curve: list[Row] = []
+        self.best_step = 0
+        self.best_score = -math.inf
+        self.evaluations_without_gain = 0
+        self.last_checkpoint = time.monotonic()
+        self.resumed_loss: tuple[float, int] | None = None
+        model.to(device.torch_device)
+        decay = settings.weight_averaging
+        self.average = WeightAverage(model, decay) if decay else None
+        optimizer = build_optimizer(model, settings)
+        higher = problem.validation_metric_names[settings.metric]
+        self.sign = 1.0 if higher else -1.0
+        # the engine decides when to log, evaluate and save; the Trainer only carries it out
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=1,
+            max_steps=plan.steps,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+            max_grad_norm=settings.gradient_clipping or 0.0,
+            use_cpu=device.kind == "cpu",
+            fp16=device.precision == "float16",
+            seed=seed,
+            logging_strategy="no",
+            eval_strategy="no",
+            save_strategy="no",
+            logging_nan_inf_filter=False,
+            metric_for_best_model=settings.metric,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            report_to=[],
+        )
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=training,
+            data_collator=self.collate,
+            optimizers=(optimizer, build_schedule(optimizer, settings, plan.steps, higher)),
+            callbacks=[_Timetable(self)],
+        )
+        self.loss_is_scaled_for_ga = True
+
+    # -- data ------------------------------------------------------------------------------
+
+    def collate(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return self.problem.collate(features, self.pad_token_id, PAD_TO)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset, batch_sampler=self.plan.batches, collate_fn=self.collate
+        )
+        if self.args.world_size == 1:
+            return loader
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], int]:
+        """The batches of one optimiser step, and the records in them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(len(batch["input_ids"]) for batch in batches)
+
+    # -- one step --------------------------------------------------------------------------
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        # float16 needs a loss scaler and is left to accelerate
+        return nullcontext() if self.args.fp16 else self.device_choice.autocast
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """Mean loss over all records of the optimiser step, this batch's share of it."""
+        labels = inputs["labels"]
+        with self.autocast():
+            logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        loss = self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
+        return loss if num_items_in_batch is None else loss * (len(labels) / num_items_in_batch)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the count walks over all weights at every step."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" not in logs:
+            return
+        step = self.state.global_step
+        if not math.isfinite(logs["loss"]):
+            raise ModelError(
+                f"Training diverged: the loss is {logs['loss']} at step {step}; "
+                "lower `training.learning_rate` or raise `training.warmup_ratio`."
+            )
+        self._row({"loss": logs["loss"], "learning_rate": logs["learning_rate"]})
+
+    def _row(self, values: Row) -> None:
+        step = self.state.global_step
+        row = {"step": step, "epoch": round(self.plan.epoch(step), 4), **values}
+        self.curve.append(row)
+        self.on_row(row)
+
+    # -- validation --------------------------------------------------------------------------
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Metrics on the validation part; keeps the weights when they are the best so far."""
+        with self.average.in_place() if self.average else nullcontext():
+            metrics = self._measure()
+            self._row({f"validation_{name}": value for name, value in metrics.items()})
+            self._judge(metrics[self.settings.metric])
+        return {f"eval_{name}": value for name, value in metrics.items()}
+
+    @torch.inference_mode()
+    def _measure(self) -> dict[str, float]:
+        model = self.model.eval()
+        table = self.validation
+        logits: np.ndarray | None = None
+        batches = plan_inference(
+            table.lengths,
+            batch_tokens=self.settings.batch_tokens * 2,
+            batch_size=self.settings.batch_size * 4,
+        )
+        for rows in batches:
+            batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
+            batch.pop("labels")
+            with self.autocast():
+                output = model(**batch).logits.float().cpu().numpy()
+            if logits is None:
+                logits = np.empty((len(table), *output.shape[1:]), dtype=np.float32)
+            logits[rows] = output
+        assert logits is not None and table.labels is not None  # noqa: S101 - prepare leaves no part empty
+        return self.problem.validation_metrics(logits, table.labels)
+
+    def _judge(self, value: float) -> None:
+        score = self.sign * value
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.state.global_step
+            self.evaluations_without_gain = 0
+            with complete_folder(self.folder / "best") as partial:
+                from safetensors.torch import save_file
+
+                save_file(trained_weights(self.model), partial / "model.safetensors")
+            return
+        self.evaluations_without_gain += 1
+        patience = self.settings.early_stopping
+        if patience is not None and self.evaluations_without_gain >= patience:
+            self.control.should_training_stop = True
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.control.should_training_stop:
+            return  # resuming from here would train past the end
+        save_checkpoint(
+            self.folder,
+            self.state.global_step,
+            model=self.model,
+            optimizer=self.optimizer,
+            schedule=self.lr_scheduler,
+            scaler=self.accelerator.scaler,
+            average=self.average,
+            state={
+                "curve": self.curve,
+                "best_step": self.best_step,
+                "best_score": self.best_score,
+                "evaluations_without_gain": self.evaluations_without_gain,
+                "loss_since_log": float(self._tr_loss),
+                "last_logged": self._globalstep_last_logged,
+            },
+            texts={"trainer_state.json": json.dumps(dataclasses.asdict(self.state))},
+        )
+        self.last_checkpoint = time.monotonic()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Left to `_load_optimizer_and_scheduler`, which puts everything back at once."""
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Likewise."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        state = load_checkpoint(
+            Path(checkpoint),
+            model=self.model,
+            optimizer=self.optimizer,
+            schedule=self.lr_scheduler,
+            scaler=self.accelerator.scaler,
+            average=self.average,
+        )
+        self.curve = state["curve"]
+        self.best_step, self.best_score = state["best_step"], state["best_score"]
+        self.evaluations_without_gain = state["evaluations_without_gain"]
+        self.resumed_loss = state["loss_since_log"], state["last_logged"]
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_random_states(Path(checkpoint))
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end, from the newest checkpoint if there is one; keep the best weights."""
+        checkpoint = latest_checkpoint(self.folder)
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # with averaging the weights in place are never those that were measured
+        if self.best_step and (self.average or self.best_step != self.state.global_step):
+            load_weights(self.model, self.folder / "best" / "model.safetensors")
+
+    def forget(self) -> None:
+        """Remove the checkpoints of a finished training."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Timetable(TrainerCallback):  # type: ignore[misc]
+    """When to log, evaluate and save."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        plan, settings = engine.plan, engine.settings
+        self.log_every = max(1, plan.steps // _CURVE_ROWS)
+        self.evaluate_at = evaluation_steps(plan, settings.evaluations_per_epoch)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.engine.resumed_loss is not None:
+            loss, last = self.engine.resumed_loss
+            self.engine._tr_loss += loss
+            self.engine._globalstep_last_logged = last
+        self.engine.last_checkpoint = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        step = state.global_step
+        if self.engine.average is not None:
+            self.engine.average.update(step)
+        control.should_log = step % self.log_every == 0 or step == state.max_steps
+        control.should_evaluate = step in self.evaluate_at
+        waited = time.monotonic() - self.engine.last_checkpoint
+        control.should_save = waited >= self.engine.settings.checkpoint_seconds
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        # the plan's end is no occasion of its own: its last step has been dealt with
+        control.should_log = control.should_evaluate = control.should_save = False
+
+
+def evaluation_steps(plan: Plan, per_epoch: int) -> frozenset[int]:
+    """Optimiser steps after which the validation part is measured; the last step always is one."""
+    steps: set[int] = {plan.steps}
+    before = 0
+    for end in plan.epoch_ends:
+        steps.update(before + round((end - before) * part / per_epoch) for part in range(1, per_epoch + 1))
+        before = end
+    return frozenset(step for step in steps if step > 0)

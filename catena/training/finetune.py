@@ -1,0 +1,195 @@
+"""Fine-tuning as a whole: problem, backbone and method joined, trained, and written as a model folder."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from catena import __version__
+from catena.backbones import get_backbone
+from catena.errors import SettingsError
+from catena.files import complete_folder
+from catena.methods import get_method
+from catena.model_folder import write_card
+from catena.problems import get_problem
+from catena.settings import Settings, TrainingSettings
+from catena.training.batches import Plan, plan_training
+from catena.training.devices import Device, choose_device
+from catena.training.engine import Engine, Row
+from catena.training.tokens import TokenTable
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the tokenize stage made: two parts, and what is known about them."""
+
+    folder: Path
+    training: TokenTable
+    validation: TokenTable
+    statistics: dict[str, Any]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(self.statistics["label_names"])
+
+    @classmethod
+    def load(cls, folder: Path, max_length: int | None = None) -> TrainingData:
+        """Open a tokenized folder; its records stay on disk. Training ones are cut to `max_length`."""
+        training = TokenTable(folder / "train.arrow", max_length)
+        validation = TokenTable(folder / "validation.arrow")
+        statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+        return cls(folder, training, validation, statistics)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training did."""
+
+    curve: list[Row]
+    best_step: int
+    steps: int
+    device: Device
+    trainable: int
+    weights: int
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+def plan_for(data: TrainingData, settings: TrainingSettings, seed: int) -> Plan:
+    """The batches of the whole training."""
+    return plan_training(
+        data.training.lengths,
+        batch_tokens=settings.batch_tokens,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        gradient_accumulation=settings.gradient_accumulation,
+        max_steps=settings.max_steps,
+        seed=seed,
+    )
+
+
+def fingerprint(settings: Settings, data_sha256: str, backbone_sha256: str) -> str:
+    """Sixteen hexadecimal digits that name a training: all that its weights depend on.
+
+    `checkpoint_seconds` is left out, because it moves no weight.
+    """
+    training = settings.training.model_dump(exclude={"checkpoint_seconds"})
+    content = {
+        "seed": settings.seed,
+        "problem": settings.problem.model_dump(),
+        "backbone": settings.backbone.model_dump(exclude={"source"}),
+        "method": settings.method.model_dump(),
+        "training": training,
+        "data": data_sha256,
+        "weights": backbone_sha256,
+        "version": __version__,
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def finetune(
+    settings: Settings,
+    data: TrainingData,
+    *,
+    backbone_folder: Path,
+    checkpoints: Path,
+    target: Path,
+    card: dict[str, Any],
+    on_row: Callable[[Row], None],
+    on_start: Callable[[Device, Plan], None],
+) -> Result:
+    """Fine-tune and write the model folder `target`.
+
+    Resumes from `checkpoints` when a training was interrupted there; the weights are then those
+    of an undisturbed run, bit for bit, on the same machine. `card` is completed and stored as
+    `catena.json`. Checkpoints are removed once `target` is complete.
+    """
+    training = settings.training
+    device = choose_device(training.device, training.precision, training.attention)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    set_seed(settings.seed)
+    problem = get_problem(settings.problem.name)
+    method = get_method(settings.method.name)
+    backbone = get_backbone(settings.backbone.type)
+    tokenizer = backbone.tokenizer(data.folder / "tokenizer")
+    network = backbone.build(
+        backbone_folder,
+        problem.head(data.label_names),
+        dropout=training.dropout,
+        attention=device.attention,
+        pooling=settings.backbone.pooling,
+    )
+    model = method.prepare(network, settings.method)
+    plan = plan_for(data, training, settings.seed)
+    on_start(device, plan)
+    engine = Engine(
+        model,
+        problem,
+        training,
+        plan,
+        data.training,
+        data.validation,
+        folder=checkpoints,
+        device=device,
+        pad_token_id=int(tokenizer.pad_token_id),
+        seed=settings.seed,
+        class_weights=class_weights(training, data),
+        on_row=on_row,
+    )
+    engine.fit()
+    final = method.finish(engine.model)
+    with complete_folder(target) as partial:
+        final.to("cpu").save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        write_card(partial, card)
+    engine.forget()
+    validation = next(
+        (
+            {name.removeprefix("validation_"): value for name, value in row.items() if "validation_" in name}
+            for row in engine.curve
+            if row["step"] == engine.best_step and f"validation_{training.metric}" in row
+        ),
+        {},
+    )
+    gc.collect()
+    return Result(
+        curve=engine.curve,
+        best_step=engine.best_step,
+        steps=engine.state.global_step,
+        device=device,
+        trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        weights=sum(weight.numel() for weight in model.parameters()),
+        validation=validation,
+    )
+
+
+def class_weights(settings: TrainingSettings, data: TrainingData) -> torch.Tensor | None:
+    """One weight for each class, or nothing where all are equal.
+
+    `balanced` is n / (classes · n_class), as in scikit-learn. Raises `SettingsError` where given
+    weights name other classes than the data.
+    """
+    if settings.class_weights == "none":
+        return None
+    names = data.label_names
+    if isinstance(settings.class_weights, dict):
+        given = settings.class_weights
+        if unknown := sorted(set(given) - set(names)):
+            raise SettingsError(
+                f"`training.class_weights` names {unknown[0]!r}, which is no class of the data "
+                f"({', '.join(names[:10])})."
+            )
+        return torch.tensor([given.get(name, 1.0) for name in names])
+    counts = Counter(np.asarray(data.training.labels).tolist())
+    total = sum(counts.values())
+    return torch.tensor([total / (len(names) * counts[index]) for index in range(len(names))])
