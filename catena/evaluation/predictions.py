@@ -1,0 +1,100 @@
+"""`predictions.parquet`: every test record with what was predicted, the one source of all figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catena.errors import DataError
+from catena.files import complete_file
+
+_KEY = b"catena"
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What belongs to the predictions beside the records: whose they are and how to score them."""
+
+    label_names: tuple[str, ...]
+    fingerprint: str
+    samples: int = 1000
+    confidence: float = 0.95
+    seed: int = 42
+    metric: str = "macro_f1"
+    slices: tuple[str, ...] = ()
+    worst_errors: int = 25
+
+    def with_changes(self, **changes: Any) -> EvaluationPlan:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The test records with their predictions, and the plan to score them by."""
+
+    records: pd.DataFrame
+    plan: EvaluationPlan
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the baselines whose predictions are in the file, in the order of its columns."""
+        names = [str(column).split(":") for column in self.records if str(column).startswith("baseline:")]
+        return tuple(parts[1] for parts in names if len(parts) == 2)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write the file whole or not at all; the plan goes into its metadata."""
+    table = pa.Table.from_pandas(predictions.records, preserve_index=False)
+    plan = json.dumps(asdict(predictions.plan), sort_keys=True, ensure_ascii=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: plan.encode()})
+    with complete_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and check the file.
+
+    Raises `DataError` when it is missing, cut off, of another kind, empty, or lacks a column.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"There is no {path}; run the evaluate stage first.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{path} is not a complete Parquet file ({str(error).splitlines()[0][:120]}); "
+            "run the evaluate stage again."
+        ) from None
+    plan = _plan(path, (table.schema.metadata or {}).get(_KEY))
+    records = table.to_pandas()
+    needed = ["id", "label", "prediction", "confidence", *(f"p:{name}" for name in plan.label_names)]
+    missing = [name for name in needed if name not in records]
+    if missing:
+        raise DataError(f"{path} has no column `{missing[0]}`; run the evaluate stage again.")
+    if not len(records):
+        raise DataError(f"{path} holds no records; the test part must not be empty.")
+    for name in needed:
+        if records[name].isna().any():
+            row = int(records[name].isna().to_numpy().argmax()) + 1
+            raise DataError(f"{path}: column `{name}` is empty in row {row}; run the evaluate stage again.")
+    return Predictions(records, plan)
+
+
+def _plan(path: Path, metadata: bytes | None) -> EvaluationPlan:
+    try:
+        values: dict[str, Any] = json.loads(metadata or b"")
+        lists: dict[str, Any] = {
+            key: tuple(value) for key, value in values.items() if isinstance(value, list)
+        }
+        return EvaluationPlan(**{**values, **lists})
+    except (ValueError, TypeError, AttributeError):
+        raise DataError(
+            f"{path} was not written by the evaluate stage of this version (no plan in its metadata); "
+            "run the evaluate stage again."
+        ) from None
