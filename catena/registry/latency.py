@@ -1,0 +1,73 @@
+"""Median latency of two models for one record, measured in turn in a process of its own.
+
+`python -m catena.registry.latency REQUEST.json`: the parent needs no torch for it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from catena.errors import ModelError
+
+ROUNDS = 40
+WARM_UP = 4
+
+
+def latencies(challenger: Path, champion: Path, texts: Sequence[str]) -> tuple[float, float]:
+    """Median seconds of `Predictor.predict` for one record, challenger and champion.
+
+    Both see the same texts, in turn, so that a busy machine slows both alike. Raises
+    `ModelError` when a model does not load.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        request = Path(scratch, "request.json")
+        content = {"folders": [str(challenger), str(champion)], "texts": list(texts)[:ROUNDS]}
+        request.write_text(json.dumps(content), encoding="utf-8")
+        run_child("catena.registry.latency", str(request))
+        medians = json.loads(request.with_suffix(".result").read_text(encoding="utf-8"))
+    return float(medians[0]), float(medians[1])
+
+
+def run_child(module: str, *arguments: str) -> None:
+    """Run a module of this library in a process of its own, which may import torch."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    if done.returncode == ModelError.exit_code:
+        raise ModelError(done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        raise RuntimeError(f"{module} failed:\n{done.stderr}")
+
+
+def _measure(folders: Sequence[Path], texts: Sequence[str]) -> list[float]:
+    from catena.predictor import Predictor
+
+    models = [Predictor.load(folder) for folder in folders]
+    seconds: list[list[float]] = [[] for _ in models]
+    for number in range(WARM_UP + ROUNDS):
+        text = texts[number % len(texts)]
+        for model, taken in zip(models, seconds, strict=True):
+            started = time.perf_counter()
+            model.predict([text])
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken[WARM_UP:]) for taken in seconds]
+
+
+def main(request: Path) -> None:
+    """Read the request, write the medians beside it."""
+    content = json.loads(request.read_text(encoding="utf-8"))
+    try:
+        medians = _measure([Path(folder) for folder in content["folders"]], content["texts"])
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    request.with_suffix(".result").write_text(json.dumps(medians), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
