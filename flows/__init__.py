@@ -1,0 +1,1 @@
+"""Prefect flows: what runs when, with which retries. No machine learning in here."""

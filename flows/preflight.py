@@ -1,0 +1,45 @@
+"""What must lie in the folder before a stage is worth starting."""
+
+from __future__ import annotations
+
+from ruamel.yaml import YAML
+
+from catena.errors import DataError, ModelError, SettingsError
+from catena.layout import Layout
+from catena.settings import Settings, load_settings
+
+
+def read_project(layout: Layout) -> Settings:
+    """The settings of a project that a flow can run in.
+
+    Raises `SettingsError` where a group of settings is missing, and `DataError` or `ModelError` where
+    the raw data or the backbone is. DVC would refuse these too, but cannot know what helps.
+    """
+    settings = load_settings(layout.params)
+    given = YAML(typ="safe").load(layout.params.read_text(encoding="utf-8")) or {}
+    for name in Settings.model_fields:
+        if name not in given:
+            default = settings.seed if name == "seed" else "{}"
+            raise SettingsError(
+                f"params.yaml: `{name}` is missing, and DVC compares it; add a line `{name}: {default}`."
+            )
+    for group in ("data", "backbone"):
+        if "name" not in (given[group] or {}):
+            raise SettingsError(
+                f"params.yaml: `{group}.name` is missing, and dvc.yaml refers to it; "
+                f"add `name: {getattr(settings, group).name}` to `{group}`."
+            )
+    _check_inputs(settings, layout)
+    return settings
+
+
+def _check_inputs(settings: Settings, layout: Layout) -> None:
+    raw = layout.raw(settings.data.name)
+    if not raw.is_dir():
+        versioned = raw.with_name(f"{raw.name}.dvc").exists()
+        pull = f" or `dvc pull {raw.relative_to(layout.root)}.dvc`" if versioned else ""
+        get = f"`catena fetch`{pull}" if settings.data.source or versioned else "put its files there"
+        raise DataError(f"There is no folder {raw} with the data set `{settings.data.name}`; {get} first.")
+    backbone = layout.backbone(settings.backbone.name)
+    if not backbone.is_dir():
+        raise ModelError(f"There is no backbone in {backbone}; `catena fetch` gets it.")

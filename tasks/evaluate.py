@@ -1,0 +1,193 @@
+"""Evaluate: the candidate on the test part → predictions, metrics, plots and the report."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from catena.errors import DataError, SettingsError
+from catena.evaluation.baselines import BaselineData, baseline_predictions
+from catena.evaluation.behaviour import BehaviourSuite, load_behaviour
+from catena.evaluation.checklist import run_behaviour
+from catena.evaluation.metrics import evaluate_predictions
+from catena.evaluation.plots import write_plots
+from catena.evaluation.predictions import EvaluationPlan, Predictions, read_predictions, write_predictions
+from catena.evaluation.report import ReportSource, write_report
+from catena.evaluation.scores import class_numbers
+from catena.evaluation.verdict import BASELINE_TITLES
+from catena.files import write_json
+from catena.layout import Layout
+from catena.predictor import Predictor
+from catena.registry.tracking import TrackedRun, continue_run
+from catena.settings import Settings
+from tasks.stage import run_stage
+
+#: Records predicted between two lines of progress.
+_BATCH = 10_000
+#: Libraries whose versions decide what the figures are.
+_LIBRARIES = ("catena", "torch", "transformers", "tokenizers", "scikit-learn", "numpy", "pandas")
+_SHOWN = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+
+
+def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
+    """Write all of `reports/evaluation` and add it to the MLflow run that trained the model."""
+    train, test = _read(layout, "train"), _read(layout, "test")
+    _check_slices(settings, test)
+    suite = _behaviour(settings, layout)
+    predictor = Predictor.load(layout.candidate)
+    class_numbers(test["label"], predictor.label_names, "label")
+    if suite is not None:
+        suite.check_labels(predictor.label_names, str(settings.evaluation.behaviour))
+    predicted = _predict(predictor, test)
+    data = BaselineData(
+        train=train,
+        test=test,
+        backbone=layout.backbone(settings.backbone.name),
+        max_length=predictor.tokenization.max_length,
+        seed=settings.seed,
+    )
+    baselines = baseline_predictions(data, settings.evaluation, layout.private / "baselines")
+    plan = EvaluationPlan(
+        label_names=predictor.label_names,
+        fingerprint=str(predictor.card["fingerprint"]),
+        samples=settings.evaluation.bootstrap_samples,
+        confidence=settings.evaluation.confidence,
+        seed=settings.seed,
+        slices=settings.evaluation.slices,
+        worst_errors=settings.evaluation.worst_errors,
+    )
+    records = pd.concat([test.drop(columns="augmented", errors="ignore"), predicted, baselines], axis=1)
+    write_predictions(layout.predictions, Predictions(records, plan))
+    metrics = evaluate_predictions(layout.predictions)
+    if suite is not None:
+        metrics["behaviour"] = run_behaviour(suite, predictor.predict, test["text"].tolist(), settings.seed)
+    _write_reports(settings, layout, metrics, predictor)
+    with continue_run(settings, layout, plan.fingerprint) as run:
+        _track(run, layout, metrics)
+    return _summary(layout, metrics)
+
+
+def _read(layout: Layout, part: str) -> pd.DataFrame:
+    path = layout.prepared / f"{part}.parquet"
+    try:
+        records = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"There is no {path}; run the prepare stage first.") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(f"{path} is not a complete Parquet file ({reason}); run prepare again.") from None
+    missing = [name for name in ("id", "text", "label") if name not in records]
+    if missing:
+        raise DataError(f"{path} has no column `{missing[0]}`; run the prepare stage again.")
+    if records.empty:
+        raise DataError(f"{path} holds no records, so there is nothing to evaluate on.")
+    return records
+
+
+def _check_slices(settings: Settings, test: pd.DataFrame) -> None:
+    """Say what is wrong before the long work, not after it."""
+    for column in settings.evaluation.slices:
+        if column not in test:
+            raise SettingsError(
+                f"params.yaml: `evaluation.slices` names the column `{column}`, which the prepared records "
+                "do not have; add it to `data.keep`."
+            )
+
+
+def _behaviour(settings: Settings, layout: Layout) -> BehaviourSuite | None:
+    name = settings.evaluation.behaviour
+    return None if name is None else load_behaviour(layout.root / name)
+
+
+def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:
+    """The candidate's predictions; the prepared texts are clean already."""
+    parts = []
+    for start in range(0, len(test), _BATCH):
+        parts.append(predictor.predict(test.iloc[start : start + _BATCH], clean=False))
+        if len(test) > _BATCH:
+            print(f"progress step={min(start + _BATCH, len(test))}/{len(test)}", flush=True)
+    return pd.concat(parts)
+
+
+def _write_reports(settings: Settings, layout: Layout, metrics: dict[str, Any], predictor: Predictor) -> None:
+    predictions = read_predictions(layout.predictions)
+    write_json(layout.metrics, metrics)
+    write_plots(layout.evaluation / "plots", predictions)
+    curve = layout.training_curve
+    source = ReportSource(
+        title=settings.model_name,
+        predictions=predictions,
+        metrics=metrics,
+        data_quality=_json(layout.data_quality),
+        curve=pd.read_csv(curve) if curve.is_file() else None,
+        made_with=_made_with(settings, predictor),
+    )
+    write_report(layout.report, source)
+
+
+def _made_with(settings: Settings, predictor: Predictor) -> dict[str, dict[str, object]]:
+    """Parameters and versions, and no time or host: equal work gives an equal page."""
+    groups = settings.model_dump(mode="json", exclude={"registry", "gate"})
+    parameters = {"seed": groups.pop("seed")}
+    for group, values in groups.items():
+        parameters |= {f"{group}.{name}": value for name, value in values.items() if value is not None}
+    model = {
+        "fingerprint": predictor.card["fingerprint"],
+        "classes": len(predictor.label_names),
+        "longest input": f"{predictor.tokenization.max_length} tokens",
+    }
+    return {
+        "Model": model,
+        "Parameters": parameters,
+        "Versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{path} is damaged; run the prepare stage again.") from None
+    return value if isinstance(value, dict) else None
+
+
+def _track(run: TrackedRun, layout: Layout, metrics: dict[str, Any]) -> None:
+    """Scores with their intervals, the baselines' scores, report and plots into the MLflow run."""
+    logged = {f"test_{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
+    for name, (low, high) in metrics["intervals"].items():
+        logged |= {f"test_{name}_low": low, f"test_{name}_high": high}
+    for baseline, scores in metrics["baselines"].items():
+        logged |= {f"baseline_{baseline}_{name}": scores[name] for name in _SHOWN}
+    if "behaviour" in metrics:
+        logged["behaviour_pass_rate"] = metrics["behaviour"]["pass_rate"]
+    run.log_metrics(logged)
+    for path in (layout.report, layout.metrics, layout.evaluation / "plots"):
+        run.log_artifact(path, f"evaluation/{path.name}" if path.is_dir() else "evaluation")
+
+
+def _summary(layout: Layout, metrics: dict[str, Any]) -> dict[str, object]:
+    def line(scores: dict[str, Any]) -> str:
+        bounds = scores["intervals"]
+        return ", ".join(
+            f"{title} {scores[name]:.4f} ({bounds[name][0]:.4f}–{bounds[name][1]:.4f})"
+            for name, title in _SHOWN.items()
+        )
+
+    summary: dict[str, object] = {"test records": f"{metrics['records']:,}", "model": line(metrics)}
+    for name, scores in metrics["baselines"].items():
+        summary[BASELINE_TITLES.get(name, name)] = line(scores)
+    if "behaviour" in metrics:
+        behaviour = metrics["behaviour"]
+        summary["behaviour"] = f"{behaviour['passed']} of {behaviour['tests']} tests passed"
+    summary["report"] = layout.report.relative_to(layout.root)
+    return summary
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", evaluate)

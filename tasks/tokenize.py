@@ -1,0 +1,96 @@
+"""Tokenize: prepared records → token ids in memory-mapped Arrow, and the tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from catena.backbones import get_backbone
+from catena.errors import DataError
+from catena.files import complete_folder, write_json
+from catena.layout import Layout
+from catena.problems import get_problem
+from catena.settings import Settings
+from catena.training.tokens import write_tokens
+from tasks.stage import run_stage
+
+PARTS = ("train", "validation", "test")
+_BATCH_RECORDS = 10_000
+
+
+def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
+    """Write `data/tokenized`: one Arrow file a part, the tokenizer, and `statistics.json`."""
+    problem = get_problem(settings.problem.name)
+    tokenizer = get_backbone(settings.backbone.type).tokenizer(layout.backbone(settings.backbone.name))
+    labels_file = layout.prepared / "labels.json"
+    if not labels_file.is_file():
+        raise DataError(f"{labels_file} is missing; run the prepare stage first.")
+    label_names = tuple(json.loads(labels_file.read_text(encoding="utf-8"))["labels"])
+    cleaning = json.loads((layout.prepared / "cleaning.json").read_text(encoding="utf-8"))
+    limit = settings.tokenization.max_length
+    parts: dict[str, Any] = {}
+    with complete_folder(layout.tokenized) as folder:
+        for part in PARTS:
+            counts: list[np.ndarray] = []
+
+            def features(
+                part: str = part, counts: list[np.ndarray] = counts
+            ) -> Iterator[dict[str, list[Any]]]:
+                for batch in _batches(layout.prepared / f"{part}.parquet"):
+                    encoded = problem.encode(batch, tokenizer, settings.tokenization, label_names)
+                    counts.append(np.asarray(encoded["n_tokens"]))
+                    yield {"id": batch["id"].tolist(), **encoded}
+
+            rows = write_tokens(folder / f"{part}.arrow", features())
+            tokens = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
+            parts[part] = _statistics(rows, tokens, limit)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        write_json(
+            folder / "statistics.json",
+            {
+                "label_names": label_names,
+                "cleaning": cleaning,
+                "max_length": limit,
+                "vocabulary": len(tokenizer),
+                "parts": parts,
+            },
+        )
+    summary: dict[str, object] = {"tokenizer": f"{settings.backbone.name}, {len(tokenizer):,} entries"}
+    for part, values in parts.items():
+        summary[part] = (
+            f"{values['records']:,} records, {values['tokens']:,} tokens, "
+            f"{values['truncated']:,} cut to {limit} tokens ({values['truncated_share']:.1%})"
+        )
+    return summary
+
+
+def _batches(file: Path) -> Iterator[Any]:
+    if not file.is_file():
+        raise DataError(f"{file} is missing; run the prepare stage first.")
+    for batch in pq.ParquetFile(file).iter_batches(_BATCH_RECORDS):
+        yield batch.to_pandas()
+
+
+def _statistics(rows: int, tokens: np.ndarray, limit: int) -> dict[str, Any]:
+    """Counts and length percentiles, in tokens before truncation."""
+    cut = int((tokens > limit).sum())
+    quantiles = np.percentile(tokens, [50, 90, 95, 99, 100]) if rows else np.zeros(5)
+    return {
+        "records": rows,
+        "tokens": int(np.minimum(tokens, limit).sum()),
+        "truncated": cut,
+        "truncated_share": round(cut / rows, 6) if rows else 0.0,
+        "tokens_lost": int(np.maximum(tokens - limit, 0).sum()),
+        "length_percentiles": dict(
+            zip(("p50", "p90", "p95", "p99", "max"), map(int, quantiles), strict=True)
+        ),
+    }
+
+
+if __name__ == "__main__":
+    run_stage("tokenize", tokenize)

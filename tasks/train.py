@@ -1,0 +1,109 @@
+"""Train: token ids → fine-tuned weights in a complete model folder, and the training curve."""
+
+from __future__ import annotations
+
+import csv
+import time
+from typing import Any
+
+from catena.errors import ModelError
+from catena.files import complete_file, sha256_folder
+from catena.layout import Layout
+from catena.registry.tracking import TrackedRun, open_run
+from catena.settings import Settings
+from catena.training.batches import Plan
+from catena.training.checkpoints import latest_checkpoint
+from catena.training.devices import Device
+from catena.training.engine import Row
+from catena.training.finetune import TrainingData, finetune, fingerprint
+from tasks.stage import run_stage
+
+
+def train(settings: Settings, layout: Layout) -> dict[str, object]:
+    """Write `models/candidate` and `reports/training/curve.csv`; open the MLflow run."""
+    data = TrainingData.load(layout.tokenized, settings.training.max_length)
+    backbone = layout.backbone(settings.backbone.name)
+    if not backbone.is_dir():
+        raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")
+    name = fingerprint(settings, sha256_folder(layout.tokenized), sha256_folder(backbone))
+    checkpoints = layout.checkpoints(name)
+    resuming = latest_checkpoint(checkpoints)
+    if resuming is not None:
+        print(f"resuming at {resuming.name.replace('-', ' ')}", flush=True)
+    with open_run(settings, layout, name, resume=resuming is not None) as run:
+        progress = Progress(run)
+        result = finetune(
+            settings,
+            data,
+            backbone_folder=backbone,
+            checkpoints=checkpoints,
+            target=layout.candidate,
+            card=_card(settings, data, name),
+            on_row=progress.row,
+            on_start=progress.start,
+        )
+        run.log_metrics({f"best_validation_{key}": value for key, value in result.validation.items()}, None)
+        run.set_tags({"catena.device": str(result.device), "catena.best_step": str(result.best_step)})
+        _write_curve(layout, result.curve)
+        run.log_artifact(layout.training_curve)
+    return {
+        "device": result.device,
+        "steps": f"{result.steps:,}, best after {result.best_step:,}",
+        "weights": f"{result.trainable:,} of {result.weights:,} trained",
+        **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
+        "model": layout.candidate.relative_to(layout.root),
+    }
+
+
+def _card(settings: Settings, data: TrainingData, name: str) -> dict[str, Any]:
+    """What a model folder says about itself besides its files."""
+    return {
+        "problem": settings.problem.model_dump(),
+        "label_names": list(data.label_names),
+        "backbone": settings.backbone.model_dump(),
+        "method": settings.method.model_dump(),
+        "tokenization": settings.tokenization.model_dump(),
+        "cleaning": data.statistics["cleaning"],
+        "columns": settings.data.columns,
+        "fingerprint": name,
+    }
+
+
+class Progress:
+    """Tells terminal and tracker how the training goes."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        self.run = run
+        self.steps = 0
+        self.printed = 0.0
+
+    def start(self, device: Device, plan: Plan) -> None:
+        self.steps = plan.steps
+        print(f"training on {device}: {plan.steps:,} steps", flush=True)
+
+    def row(self, row: Row) -> None:
+        step = int(row["step"])
+        values = {key: value for key, value in row.items() if key != "step"}
+        self.run.log_metrics(values, step)
+        now = time.monotonic()
+        validation = any(key.startswith("validation_") for key in row)
+        if validation or now - self.printed >= 1.0 or step == self.steps:
+            shown = " ".join(f"{key}={value:.4g}" for key, value in values.items())
+            print(f"progress step={step}/{self.steps} {shown}", flush=True)
+            self.printed = now
+
+
+def _write_curve(layout: Layout, curve: list[Row]) -> None:
+    columns = ["step", "epoch", "loss", "learning_rate"]
+    columns += sorted({key for row in curve for key in row} - set(columns))
+    rows: dict[int, dict[str, Any]] = {}
+    for row in curve:
+        rows.setdefault(int(row["step"]), {}).update(row)
+    with complete_file(layout.training_curve) as partial, partial.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows[step] for step in sorted(rows))
+
+
+if __name__ == "__main__":
+    run_stage("train", train)
