@@ -1,0 +1,61 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.prefect_service import FINAL, Service, prefect_server, wait_until, worker
+from tests.tiny_project import build_tiny_project
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project, built once and never run in; copy it, or use `tiny_project`."""
+    return build_tiny_project(tmp_path_factory.mktemp("template") / "tiny")
+
+
+@pytest.fixture
+def tiny_project(tiny_template: Path, tmp_path: Path) -> Path:
+    """A tiny project of the test's own, with nothing run yet."""
+    return Path(shutil.copytree(tiny_template, tmp_path / "project"))
+
+
+@dataclass(frozen=True)
+class DeployedRun:
+    """One run of the chain that a worker made: in which project, by which server, under which id."""
+
+    project: Path
+    service: Service
+    run_id: str
+
+    def copy(self, folder: Path) -> Path:
+        """A copy of the project for a test to change."""
+        return Path(shutil.copytree(self.project, folder))
+
+
+@pytest.fixture(scope="session")
+def deployed_run(tiny_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedRun]:
+    """The chain run to its end in a tiny project: deployed to a real server, run by a real worker.
+
+    The server stays up for the tests that ask it, and for flows that are quicker with one.
+    """
+    project = Path(shutil.copytree(tiny_template, tmp_path_factory.mktemp("deployed") / "project"))
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as service:
+        service.prefect(project, "work-pool", "create", "catena", "--type", "process")
+        service.prefect(project, "--no-prompt", "deploy", "--all")
+        with worker(service, project):
+            deployment = service.api("GET", "/deployments/name/finetune/on-demand")
+            run_id = service.api("POST", f"/deployments/{deployment['id']}/create_flow_run", name="deployed")[
+                "id"
+            ]
+            wait_until(lambda: service.flow_run(run_id)["state_type"] in FINAL, "the flow run ends", 300)
+            # The run's process sends its last lines after its last state; a worker stopped earlier takes it along.
+            wait_until(
+                lambda: any("exited" in line for line in service.logs(run_id)), "the run's process ends", 120
+            )
+        yield DeployedRun(project, service, run_id)

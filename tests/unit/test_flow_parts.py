@@ -1,0 +1,156 @@
+"""The parts of a flow that need no server: the leash, parameters, how a stage's end is read, Markdown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from catena.errors import SettingsError
+from catena.layout import Layout
+from catena.settings import load_settings
+from flows import stages
+from flows.artifacts import markdown_lines
+from flows.leash import on_leash
+from flows.parameters import apply_overrides
+from flows.reports import gate_sentence, metric_rows
+from tests.tiny_project import PARAMS, REPOSITORY
+
+SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
+
+
+def gone(pid: int, seconds: float = 15.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_leaving_the_block_ends_the_command_and_what_it_started(tmp_path: Path) -> None:
+    grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
+    with on_leash([sys.executable, "-c", grandchild], tmp_path, os.environ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        family = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) == 2
+    assert all(gone(pid) for pid in family)
+
+
+def test_a_command_does_not_outlive_a_starter_that_was_killed(tmp_path: Path) -> None:
+    starter = (
+        "import os, pathlib, sys; from flows.leash import on_leash\n"
+        f"with on_leash([sys.executable, '-c', {SLEEPER!r}], pathlib.Path('.'), os.environ) as process:\n"
+        "    process.stdout.readline(); print(process.pid, flush=True); process.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        leash = int(process.stdout.readline())
+        family = [leash, *(child.pid for child in psutil.Process(leash).children(recursive=True))]
+        assert len(family) == 2
+        process.kill()
+        assert all(gone(pid) for pid in family)
+
+
+def test_the_exit_status_of_the_command_is_that_of_the_leash(tmp_path: Path) -> None:
+    for code, expected in (("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)):
+        with on_leash([sys.executable, "-c", code], tmp_path, os.environ) as process:
+            assert process.wait() == expected
+
+
+def project(folder: Path) -> Layout:
+    (folder / "params.yaml").write_text(PARAMS)
+    return Layout(folder)
+
+
+def test_overrides_change_their_parameters_and_keep_comments(tmp_path: Path) -> None:
+    layout = project(tmp_path)
+    apply_overrides(layout, {"training.epochs": 2, "gate.significance": 0.01})
+    settings = load_settings(layout.params)
+    assert (settings.training.epochs, settings.gate.significance) == (2, 0.01)
+    changed = set(layout.params.read_text().splitlines()) ^ set(PARAMS.splitlines())
+    assert changed == {"  epochs: 1", "  epochs: 2", "  significance: 0.01"}
+    before = layout.params.stat().st_mtime_ns
+    apply_overrides(layout, {"training.epochs": 2})
+    assert layout.params.stat().st_mtime_ns == before
+
+
+def test_overrides_are_written_only_when_all_are_valid(tmp_path: Path) -> None:
+    layout = project(tmp_path)
+    with pytest.raises(SettingsError, match=r"did you mean `training.epochs`"):
+        apply_overrides(layout, {"training.learning_rate": 0.1, "training.epochz": 2})
+    with pytest.raises(SettingsError, match=r"`training.epochs.many`: `epochs` is a value"):
+        apply_overrides(layout, {"training.epochs.many": 2})
+    assert layout.params.read_text() == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "kind", "message"),
+    [
+        (0, ["Running stage 'train':"], "done", "done"),
+        (0, ["Stage 'train' didn't change, skipping"], "skipped", "nothing to do"),
+        (
+            255,
+            ["train: The disk is full.", "ERROR: failed to reproduce 'train': failed to run: python -m "
+             "tasks.train, exited with 2"],
+            "refused",
+            "The disk is full.",
+        ),
+        (
+            255,
+            ["ERROR: failed to reproduce 'train': failed to run: python -m tasks.train, exited with -9"],
+            "failed",
+            "The stage train ended with signal 9; its lines above say why.",
+        ),
+        (1, ["ERROR: Unable to acquire lock. Most likely another DVC process is running"], "refused",
+         "DVC is already working in this folder; wait for it to end and run again."),
+        (255, ["ERROR: failed to reproduce 'train': missing data 'source': a"], "refused",
+         "DVC did not run the stage train: failed to reproduce 'train': missing data 'source': a."),
+        (255, ["ERROR: unexpected error - boom"], "failed",
+         "DVC ended with status 255 in the stage train: unexpected error - boom."),
+        (137, [], "failed", "DVC ended with status 137 in the stage train: no error message."),
+    ],
+)  # fmt: skip
+def test_how_a_stage_ended_is_told_from_its_status_and_words(
+    status: int, lines: list[str], kind: str, message: str
+) -> None:
+    outcome = stages.outcome("train", status, lines)
+    assert (outcome.kind, outcome.message) == (kind, message)
+
+
+def test_a_report_becomes_tables_below_headings_without_what_is_empty() -> None:
+    lines = list(
+        markdown_lines(
+            {"records": 5, "none": [], "parts": {"train": 3}, "files": [{"name": "a|b", "rows": 2}]}
+        )
+    )
+    assert lines == [
+        *("| | |", "|---|---|", "| records | 5 |", ""),
+        *("## parts", "", "| | |", "|---|---|", "| train | 3 |", ""),
+        *("## files", "", "| name | rows |", "|---|---|", "| a\\|b | 2 |", ""),
+    ]
+
+
+def test_metrics_stand_beside_those_of_the_baselines() -> None:
+    tfidf = {"accuracy": 0.5, "intervals": {"accuracy": [0.4, 0.6]}}
+    metrics = {"accuracy": 0.75, "intervals": {"accuracy": [0.7, 0.8]}, "baselines": {"tfidf": tfidf}}
+    assert metric_rows(metrics) == [
+        {
+            "metric": "accuracy",
+            "Fine-tuned model": "0.7500 (0.7000–0.8000)",
+            "TF-IDF with logistic regression": "0.5000 (0.4000–0.6000)",
+        }
+    ]
+
+
+def test_the_gate_is_told_in_words() -> None:
+    report = {"model": "news", "version": "3", "decision": "kept", "reasons": ["It was worse."]}
+    assert gate_sentence(report) == "Version 3 of news did not become champion. It was worse."
