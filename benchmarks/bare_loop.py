@@ -1,26 +1,58 @@
-"""The training of `params.yaml` as a bare PyTorch loop: the same batches and steps, and nothing else.
+"""The training of `params.yaml` as a bare PyTorch script: the same batches, steps, mean and validation.
 
-No Trainer, no callbacks, no checkpoints, no tracking; what the engine costs is measured against it.
-Run in a project whose data are tokenized; prints one JSON line with seconds and steps.
+No Trainer, no callbacks, no checkpoints, no tracking; what orchestration costs is measured against it.
+Run in a project whose data are tokenized; prints one JSON line with the seconds of the loop, of the
+validation in it, and the number of steps. It ends with the weights in a temporary folder.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import time
+from contextlib import nullcontext
 
+import numpy as np
 import torch
 from transformers import set_seed
 
-from catena.backbones import get_backbone
+from catena.backbones import Blueprint, get_backbone
 from catena.layout import Layout
 from catena.methods import get_method
-from catena.problems import get_problem
-from catena.settings import load_settings
-from catena.training.batches import PAD_TO
-from catena.training.devices import choose_device
+from catena.problems import Problem, get_problem
+from catena.settings import TrainingSettings, load_settings
+from catena.training.averaging import WeightAverage
+from catena.training.batches import PAD_TO, plan_inference
+from catena.training.devices import Device, choose_device
+from catena.training.engine import evaluation_steps
 from catena.training.finetune import TrainingData, class_weights, plan_for
 from catena.training.optimizers import build_optimizer, build_schedule
+
+
+@torch.inference_mode()
+def validate(
+    model: torch.nn.Module,
+    problem: Problem,
+    data: TrainingData,
+    settings: TrainingSettings,
+    device: Device,
+    pad_token_id: int,
+) -> dict[str, float]:
+    """The validation metrics, over batches as the engine makes them."""
+    model.eval()
+    found: list[np.ndarray] = []
+    order: list[int] = []
+    for rows in plan_inference(
+        data.validation.lengths, batch_tokens=settings.batch_tokens * 2, batch_size=settings.batch_size * 4
+    ):
+        batch = problem.collate([data.validation[row] for row in rows], pad_token_id, PAD_TO)
+        batch.pop("labels")
+        with device.autocast:
+            found.append(model(**batch).logits.float().numpy())
+        order += rows
+    model.train()
+    return problem.validation_metrics(np.concatenate(found), np.asarray(data.validation.labels)[order])
 
 
 def main() -> None:
@@ -39,6 +71,7 @@ def main() -> None:
             dropout=settings.training.dropout,
             attention=device.attention,
             pooling=settings.backbone.pooling,
+            blueprint=Blueprint.of(settings.backbone, tokenizer),
         ),
         settings.method,
     )
@@ -48,12 +81,17 @@ def main() -> None:
     schedule = build_schedule(optimizer, settings.training, plan.steps, True)
     weights = class_weights(settings.training, data)
     accumulation = settings.training.gradient_accumulation
+    decay = settings.training.weight_averaging
+    average = WeightAverage(model, decay) if decay else None
+    measured_at = evaluation_steps(plan, settings.training.evaluations_per_epoch)
+    pad_token_id = int(tokenizer.pad_token_id)
+    validation = 0.0
     started = time.perf_counter()
     for first in range(0, len(plan), accumulation):
         batches = plan.batches[first : first + accumulation]
         records = sum(map(len, batches))
         for rows in batches:
-            batch = problem.collate([data.training[row] for row in rows], int(tokenizer.pad_token_id), PAD_TO)
+            batch = problem.collate([data.training[row] for row in rows], pad_token_id, PAD_TO)
             labels = batch.pop("labels")
             with device.autocast:
                 logits = model(**batch).logits
@@ -64,7 +102,19 @@ def main() -> None:
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    print(json.dumps({"seconds": time.perf_counter() - started, "steps": plan.steps}))
+        step = first // accumulation + 1
+        if average is not None:
+            average.update(step)
+        if step in measured_at:
+            begun = time.perf_counter()
+            with average.in_place() if average is not None else nullcontext():
+                validate(model, problem, data, settings.training, device, pad_token_id)
+            validation += time.perf_counter() - begun
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+    print(json.dumps({"seconds": seconds, "validation": validation, "steps": plan.steps}), flush=True)
+    os._exit(0)  # as the stages end
 
 
 if __name__ == "__main__":

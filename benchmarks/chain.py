@@ -102,19 +102,21 @@ def fresh(target: Path, preset: Path | None, data: Path | None) -> None:
 
 
 def gaps(lines: list[tuple[float, str]], work: dict[str, float], total: float) -> dict[str, float]:
-    """Where the seconds outside of the stages' work go, from when each line came."""
+    """Where the seconds outside of the stages' work go, from when each line came; train's start apart."""
     begun = {name: when for when, line in lines for name in STAGES if f"Running stage '{name}'" in line}
     ended = {found.group(1): when for when, line in lines if (found := DONE.search(line))}
     named = dict.fromkeys(("until the first stage", "Python starts and imports", "after a stage"), 0.0)
     named["until the first stage"] = begun["prepare"]
     for name, following in zip(STAGES, (*STAGES[1:], None), strict=True):
-        named["Python starts and imports"] += ended[name] - work[name] - begun[name]
+        start = "start of train" if name == "train" else "Python starts and imports"
+        named[start] = named.get(start, 0.0) + ended[name] - work[name] - begun[name]
         named["after a stage"] += (begun[following] if following else total) - ended[name]
     return {
         "until the first stage (Prefect's server and client, dvc status)": round(
             named["until the first stage"], 1
         ),
-        "Python starts and imports (five stages)": round(named["Python starts and imports"], 1),
+        "Python starts and imports (four stages)": round(named["Python starts and imports"], 1),
+        "Python start and imports of train": round(named["start of train"], 1),
         "after a stage (DVC hashes and caches, Prefect states and artifacts)": round(
             named["after a stage"], 1
         ),
@@ -165,16 +167,25 @@ def costs(folder: Path, run: dict[str, Any], runs: int) -> dict[str, Any]:
             [execute(FLOW, folder, PREFECT_API_URL=url)["seconds"] for _ in range(runs)]
         )
     script = [sys.executable, str(ROOT / "benchmarks" / "bare_loop.py")]
-    loop = float(json.loads(execute(script, folder, PYTHONPATH=str(folder))["lines"][-1][1])["seconds"])
-    train = run["stages"]["train"]
-    result["overhead"] = {
-        "bare training loop": round(loop, 1),
-        "train stage beyond the loop (validation, checkpoints, model folder, tracking)": round(
-            train - loop, 1
+    # In turn with nothing else, like the flow itself: the same training without any of Catena around it.
+    bare = [execute(script, folder, PYTHONPATH=str(folder)) for _ in range(2)]
+    loop = json.loads(bare[-1]["lines"][-1][1])
+    script_seconds = spread([one["seconds"] for one in bare], 1)
+    named = dict(run["gaps"])
+    train = run["stages"]["train"] + named.pop("Python start and imports of train")
+    named = {
+        "train stage beyond the bare script (engine, checkpoints, tracking)": round(
+            train - script_seconds["median"], 1
         ),
         "register (packaging, gate, tracking)": run["stages"]["register"],
-        **run["gaps"],
+        **named,
     }
+    result["bare script"] = script_seconds
+    result["bare loop"] = {
+        "with validation": round(loop["seconds"], 1),
+        "validation": round(loop["validation"], 1),
+    }
+    result["overhead"] = named | {"total": round(sum(named.values()), 1)}
     return result
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ from flows.progress import TrainingProgress
 from flows.stages import Outcome, changed_stages, run_stage
 
 STOPPED = "Stopped"  # name of the failed state that only its user can mend
+
+# What DVC finds changed, asked for while Prefect's temporary server starts.
+_asked: ContextVar[Future[tuple[str, ...]] | None] = ContextVar("asked", default=None)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def finetune(project: str | None = None, parameters: dict[str, Any] | None = Non
 def _run_chain(layout: Layout) -> State[Any]:
     steps = (prepare, tokenize, train, evaluate, register)
     names = tuple(step.name for step in steps)
-    changed = changed_stages(layout.root, names)
+    asked = _asked.get()
+    changed = asked.result() if asked else changed_stages(layout.root, names)
     first = names.index(changed[0]) if changed else len(names)
     chain = Chain(layout, frozenset(names[:first]))
     for step in steps:
@@ -156,8 +162,10 @@ def main() -> int:
         read_project(layout)
         with exclusive(layout.lock("flow"), "A flow"):
             pass  # a folder that is busy is not worth starting a server for
-        with server():
-            state: State[Any] = finetune(return_state=True)
+        with ThreadPoolExecutor(1) as beside:
+            _asked.set(beside.submit(changed_stages, layout.root))
+            with server():
+                state: State[Any] = finetune(return_state=True)
     except CatenaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write all of `reports/evaluation` and add it to the MLflow run that trained the model."""
     train, test = _read(layout, "train"), _read(layout, "test")
     _check_slices(settings, test)
+    # MLflow takes seconds to import: in a thread of its own while PyTorch computes.
+    threading.Thread(target=import_module, args=("mlflow",), daemon=True).start()
     suite = _behaviour(settings, layout)
     predictor = Predictor.load(layout.candidate)
     class_numbers(test["label"], predictor.label_names, "label")

@@ -286,7 +286,7 @@ class TrainingSettings(Group):
         description="Stop after this many evaluations without improvement; nothing trains to the end.",
     )
     checkpoint_seconds: float = Field(
-        60.0,
+        120.0,
         ge=0.0,
         description="Least time between two checkpoints in the middle of an epoch, in seconds; "
         "0 makes one after every step.",
