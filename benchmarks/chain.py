@@ -166,9 +166,9 @@ def costs(folder: Path, run: dict[str, Any], runs: int) -> dict[str, Any]:
         result["flow, server running"] = spread(
             [execute(FLOW, folder, PREFECT_API_URL=url)["seconds"] for _ in range(runs)]
         )
-    script = [sys.executable, str(ROOT / "benchmarks" / "bare_loop.py")]
+    script = [sys.executable, "-m", "benchmarks.bare_loop"]
     # In turn with nothing else, like the flow itself: the same training without any of Catena around it.
-    bare = [execute(script, folder, PYTHONPATH=str(folder)) for _ in range(2)]
+    bare = [execute(script, folder) for _ in range(2)]
     loop = json.loads(bare[-1]["lines"][-1][1])
     script_seconds = spread([one["seconds"] for one in bare], 1)
     named = dict(run["gaps"])
