@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from catena.backbones.base import Backbone, Head
+from catena.backbones.base import Backbone, Blueprint, Head
+from catena.backbones.convolutional import Convolutional
 from catena.backbones.pretrained import Pretrained
+from catena.backbones.recurrent import Recurrent
+from catena.backbones.transformer import Transformer
 
-BACKBONES: dict[str, type[Backbone]] = {backbone.type: backbone for backbone in (Pretrained,)}
+BACKBONES: dict[str, type[Backbone]] = {
+    backbone.type: backbone for backbone in (Pretrained, Transformer, Recurrent, Convolutional)
+}
 
-__all__ = ["BACKBONES", "Backbone", "Head", "get_backbone"]
+__all__ = ["BACKBONES", "Backbone", "Blueprint", "Head", "get_backbone"]
 
 
 def get_backbone(kind: str) -> Backbone:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from catena.settings import BackboneSettings
 
 
 class Head(Protocol):
@@ -18,6 +21,21 @@ class Head(Protocol):
 
     @property
     def label_names(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a network without pretrained weights is built to: its sizes, and the tokens it will read."""
+
+    settings: BackboneSettings
+    vocabulary: int
+    pad_token_id: int
+    max_length: int
+
+    @classmethod
+    def of(cls, settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) -> Blueprint:
+        """For the tokens of `tokenizer`."""
+        return cls(settings, len(tokenizer), int(tokenizer.pad_token_id), int(tokenizer.model_max_length))
 
 
 class Backbone(ABC):
@@ -31,11 +49,19 @@ class Backbone(ABC):
 
     @abstractmethod
     def build(
-        self, folder: Path, head: Head, *, dropout: float | None, attention: str, pooling: str = "native"
+        self,
+        folder: Path,
+        head: Head,
+        *,
+        dropout: float | None,
+        attention: str,
+        pooling: str = "native",
+        blueprint: Blueprint | None = None,
     ) -> PreTrainedModel:
         """The network of `folder` with a new head, drawn from torch's current random state.
 
         `pooling` is how a text's tokens become one vector: as the network's own head does it, or `mean`.
+        `blueprint` is what a network made from scratch is built to; pretrained ones need none.
         """
 
     @abstractmethod

@@ -20,12 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catena.data.scripts import WORD, whole_word
 from catena.errors import DataError, SettingsError
 from catena.settings import AugmentationSettings
 
-# Scripts written without spaces between words: Thai, Lao, Myanmar, Khmer, kana, Han.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\w'’])+")
 _EXAMPLES = 3
 _MAX_VOCABULARY = 50_000
 
@@ -63,7 +61,7 @@ class Augmenter:
         characters: Counter[str] = Counter()
         if settings.backoff_swap > 0 or settings.character_noise > 0:
             for text in texts:
-                words.update(_WORD.findall(text))
+                words.update(WORD.findall(text))
                 characters.update(text)
         frequent = words.most_common(_MAX_VOCABULARY)
         self._words = [word for word, _ in frequent]
@@ -73,15 +71,16 @@ class Augmenter:
         self._letter_odds = np.cumsum([n for _, n in letters]).tolist()
 
     def copies(
-        self, records: pd.DataFrame, role: str, target: str, taken: set[str], tally: Tally
+        self, records: pd.DataFrame, role: str, members: pd.Series | None, taken: set[str], tally: Tally
     ) -> pd.DataFrame:
         """Altered copies of `records`, each with the id of its origin and `-a<number>`.
 
+        `members` are the records' classes, several rows for a record of several; none without classes.
         Copies that came out unchanged, empty or equal to a text in `taken` are left out.
         """
         chosen = records
-        if self._settings.classes is not None:
-            chosen = records[records[target].isin(self._settings.classes)]
+        if self._settings.classes is not None and members is not None:
+            chosen = records[records.index.isin(members.index[members.isin(self._settings.classes)])]
         rows: list[int] = []
         texts: list[str] = []
         names: list[str] = []
@@ -135,7 +134,7 @@ class Augmenter:
         return self._synonym_pattern.sub(swap, text)
 
     def _drop_words(self, text: str, rng: random.Random, changes: Counter[str]) -> str:
-        matches = list(_WORD.finditer(text))
+        matches = list(WORD.finditer(text))
         dropped = [match for match in matches if rng.random() < self._settings.word_dropout]
         if len(dropped) == len(matches):
             dropped = dropped[:-1]  # a text keeps at least one word
@@ -152,7 +151,7 @@ class Augmenter:
             changes["backoff_swap"] += 1
             return rng.choices(self._words, cum_weights=self._word_odds)[0]
 
-        return _WORD.sub(swap, text)
+        return WORD.sub(swap, text)
 
     def _disturb_characters(self, text: str, rng: random.Random, changes: Counter[str]) -> str:
         characters = _graphemes(text)
@@ -200,7 +199,7 @@ class Augmenter:
         if not self._synonyms:
             raise DataError(f"{name} holds no synonyms; put one tab-separated group of words on each line.")
         longest_first = sorted(self._synonyms, key=lambda word: (-len(word), word))
-        self._synonym_pattern = re.compile("|".join(map(_bounded, longest_first)), re.IGNORECASE)
+        self._synonym_pattern = re.compile("|".join(map(whole_word, longest_first)), re.IGNORECASE)
 
 
 def check_augmentation(settings: AugmentationSettings, class_names: Sequence[str]) -> None:
@@ -217,14 +216,6 @@ def check_augmentation(settings: AugmentationSettings, class_names: Sequence[str
             f"`preparation.augmentation.classes`: there is no class {unknown[0]!r}; "
             f"there are {', '.join(map(repr, class_names[:20]))}."
         )
-
-
-def _bounded(word: str) -> str:
-    """A pattern for a word that does not match within a longer one, where its script has spaces."""
-    spaced = re.compile(rf"(?![{_UNSPACED}])\w")
-    before = r"(?<!\w)" if spaced.match(word[0]) else ""
-    after = r"(?!\w)" if spaced.match(word[-1]) else ""
-    return f"{before}{re.escape(word)}{after}"
 
 
 def _graphemes(text: str) -> list[str]:

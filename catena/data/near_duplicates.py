@@ -1,5 +1,8 @@
 """Near duplicates across parts: texts that share most of their character 5-grams.
 
+A character of a script without spaces says about as much as a short word of one with them, so it is
+written three times before n-grams are taken: a 5-gram then spans two or three such characters.
+
 MinHash signatures (Broder 1997) and locality-sensitive hashing, both in Rust (`rensa`), find the few
 candidates among all pairs; each candidate pair is then compared exactly, so that what is reported as
 similar is similar. A pair at the threshold is found with a probability of at least 99%.
@@ -7,16 +10,20 @@ similar is similar. A pair at the threshold is found with a probability of at le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rensa import RMinHash, RMinHashDigestMatrix, RMinHashLSH
 
+from catena.data.scripts import UNSPACED
+
 _NGRAM = 5
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 _PERMUTATIONS = 128
 _SEED = 1
-#: Characters whose n-grams are hashed at once: bounds memory at some 50 MB.
+#: Characters whose n-grams are hashed at once: bounds memory at some 50 MB, or 150 in scripts without spaces.
 _CHUNK_CHARACTERS = 1_000_000
 #: Records of the other side tried per band and record, so that thousands of variants of one template
 #: do not turn into millions of comparisons.
@@ -48,8 +55,8 @@ def find_near_duplicates(
 ) -> NearDuplicates:
     """The texts of `lower` that have a near duplicate in `higher`, with one partner each.
 
-    Similarity is the Jaccard index of the sets of character 5-grams, upper and lower case alike; texts
-    are near duplicates from `threshold` on. The boolean arrays say which texts count.
+    Similarity is the Jaccard index of the sets of character 5-grams, upper and lower case alike, as
+    described above; texts are near duplicates from `threshold` on. The boolean arrays say which texts count.
     """
     bands = band_count(threshold)
     near_lower, near_higher = _candidates(lower, higher, threshold, bands, lower_counts, higher_counts)
@@ -90,15 +97,18 @@ def band_count(threshold: float) -> int:
 
 
 def jaccard(first: str, second: str) -> float:
-    """Jaccard index of the character 5-grams of two texts, case aside."""
+    """Jaccard index of the 5-grams of two texts, case aside."""
     ours, theirs = _ngrams(first), _ngrams(second)
     common = len(ours & theirs)
     return common / (len(ours) + len(theirs) - common)
 
 
 def _folded(text: str) -> str:
-    """The text without upper case, and long enough for one n-gram."""
-    return (text.lower() if text.isascii() else text.casefold()).ljust(_NGRAM, "\0")
+    """The text without upper case, with characters of scripts without spaces three times over, and long
+    enough for one n-gram."""
+    if text.isascii():
+        return text.lower().ljust(_NGRAM, "\0")
+    return _UNSPACED.sub(r"\g<0>\g<0>\g<0>", text.casefold()).ljust(_NGRAM, "\0")
 
 
 def _ngrams(text: str) -> set[str]:

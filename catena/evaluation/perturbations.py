@@ -9,6 +9,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from catena.data.scripts import UNSPACED, joined, whole_word
+
+#: What white space divides; of scripts without spaces, each character.
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+
 Words = Annotated[str | tuple[str, ...], Field(min_length=1)]
 
 
@@ -39,12 +44,12 @@ def drop_punctuation(text: str, _: random.Random) -> str:
 
 
 def drop_word(text: str, chance: random.Random) -> str:
-    """One word left out of a text of at least eight."""
-    words = text.split()
+    """One word left out of a text of at least eight; a character, where a script has no spaces."""
+    words = [match.span() for match in _WORD.finditer(text)]
     if len(words) < 8:
         return text
-    del words[chance.randrange(len(words))]
-    return " ".join(words)
+    start, end = words[chance.randrange(len(words))]
+    return " ".join(f"{text[:start]}{text[end:]}".split())
 
 
 PLAIN: dict[str, Callable[[str, random.Random], str]] = {
@@ -89,9 +94,9 @@ class Perturbation(BaseModel):
         if self.name is not None:
             return PLAIN[self.name](text, chance)
         if self.append is not None:
-            return f"{text} {_draw(self.append, chance)}"
+            return joined(text, _draw(self.append, chance))
         if self.prepend is not None:
-            return f"{_draw(self.prepend, chance)} {text}"
+            return joined(_draw(self.prepend, chance), text)
         if self.swap is not None:
             names = self.swap
             return _whole_words(
@@ -112,5 +117,5 @@ def _draw(words: str | tuple[str, ...], chance: random.Random) -> str:
 
 def _whole_words(text: str, words: tuple[str, ...], other: Callable[[str], str]) -> str:
     longest_first = sorted(words, key=len, reverse=True)
-    pattern = r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)"
+    pattern = "|".join(map(whole_word, longest_first))
     return re.sub(pattern, lambda match: other(match.group()), text)

@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from catena.errors import SettingsError
-from catena.settings.groups import Group, Settings
+from catena.settings.group import Group
+from catena.settings.groups import Settings
 
 
 def load_settings(path: Path) -> Settings:
@@ -64,7 +65,8 @@ def _sentence(error: ValidationError, source: str) -> str:
     shown = "" if isinstance(given, dict | BaseModel) else f", not {given!r:.60}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{source}: `{name}`: {message}{shown}.{more}"
+    where = f"`{name}`: " if name else ""  # several groups together have no name
+    return f"{source}: {where}{message}{shown}.{more}"
 
 
 def _nearest(name: str) -> str | None:
