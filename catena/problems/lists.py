@@ -1,0 +1,72 @@
+"""Scores of ranked lists: how well an order puts what is relevant first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ListScores:
+    """One value for each list, in the order of `keys`; NaN where nothing in a list is relevant.
+
+    `ndcg`: discounted cumulative gain of the first 10 over the best possible, gains 2^relevance - 1
+    (Järvelin and Kekäläinen 2002; Burges et al. 2005). `average_precision`: its mean over lists is MAP.
+    `mrr`: 1 / rank of the first relevant item. `recall`: share of the relevant ones among the first 10.
+    `auc`: share of pairs (relevant, irrelevant) in the right order, ties half; NaN where all is relevant.
+    """
+
+    keys: np.ndarray
+    first: np.ndarray
+    ndcg: np.ndarray
+    average_precision: np.ndarray
+    mrr: np.ndarray
+    recall: np.ndarray
+    auc: np.ndarray
+
+
+def list_scores(
+    keys: np.ndarray, scores: np.ndarray, relevance: np.ndarray, relevant_from: float, depth: int = 10
+) -> ListScores:
+    """Score every list: records with the same key, ordered by falling score.
+
+    All arrays are `(records,)`. `relevance` are gains, at least `relevant_from` counts as relevant.
+    Records of equal score share the ranks they take up: no order among them is rewarded.
+    `first` of the result is each list's first record.
+    """
+    unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    rows = [_one(scores[at], relevance[at], relevant_from, depth) for at in members]
+    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 5).T
+    return ListScores(unique, first, *columns)
+
+
+def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float, depth: int) -> tuple[float, ...]:
+    relevant = gains >= relevant_from
+    hits = int(relevant.sum())
+    if not hits:
+        return (np.nan,) * 5
+    order = np.argsort(-scores, kind="stable")
+    # Among equal scores every record counts as the mean of them all: what a random order would get.
+    _, group = np.unique(-scores[order], return_inverse=True)
+    sizes = np.bincount(group)
+    value = (np.bincount(group, 2.0 ** gains[order] - 1) / sizes)[group]
+    right = (np.bincount(group, relevant[order]) / sizes)[group]
+    ranks = np.arange(1, len(scores) + 1)
+    discount = 1 / np.log2(ranks + 1)
+    best = np.sort(2.0**gains - 1)[::-1]
+    ideal = float((best * discount)[:depth].sum())
+    ndcg = float((value * discount)[:depth].sum()) / ideal if ideal else np.nan
+    found = np.cumsum(right)
+    average_precision = float((right * found / ranks).sum()) / hits
+    # Chance that the first relevant record stands at each rank.
+    missing = np.cumprod(np.concatenate([[1.0], 1 - right[:-1]]))
+    mrr = float((missing * right / ranks).sum())
+    recall = float(right[:depth].sum()) / hits
+    others = len(gains) - hits
+    if not others:
+        return ndcg, average_precision, mrr, recall, np.nan
+    before = scores[relevant][:, None] - scores[~relevant][None, :]
+    auc = float(((before > 0) + 0.5 * (before == 0)).mean())
+    return ndcg, average_precision, mrr, recall, auc
