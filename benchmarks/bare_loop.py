@@ -61,7 +61,7 @@ def main() -> None:
     data = TrainingData.load(layout.tokenized, settings.training.max_length)
     device = choose_device(settings.training.device, settings.training.precision, settings.training.attention)
     set_seed(settings.seed)
-    problem = get_problem(settings.problem.name)
+    problem = get_problem(settings.problem)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer")
     model = get_method(settings.method.name).prepare(
@@ -79,7 +79,7 @@ def main() -> None:
     plan = plan_for(data, settings.training, settings.seed)
     optimizer = build_optimizer(model, settings.training)
     schedule = build_schedule(optimizer, settings.training, plan.steps, True)
-    weights = class_weights(settings.training, data)
+    weights = class_weights(settings.training, data, problem)
     accumulation = settings.training.gradient_accumulation
     decay = settings.training.weight_averaging
     average = WeightAverage(model, decay) if decay else None

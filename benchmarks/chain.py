@@ -213,7 +213,8 @@ def main() -> None:
                 idle = costs(folder, run, 3)
     name = arguments.preset.stem if arguments.preset else "default"
     metrics = done[-1]["metrics"]
-    keys = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss", "calibration_error")
+    keys = [key for key in metrics["intervals"] if key in metrics]
+    headline = [key for key, _ in metrics["headline"]]
     output = {
         "machine": describe(),
         "seconds": spread([run["seconds"] for run in done], 1),
@@ -221,10 +222,11 @@ def main() -> None:
         "stages": [run["stages"] for run in done],
         "outside_stages_seconds": [run["outside"] for run in done],
         "outside_stages": [run["gaps"] for run in done],
-        "metrics": {key: metrics[key] for key in keys if key in metrics},
-        "intervals": {key: metrics["intervals"][key] for key in keys if key in metrics["intervals"]},
+        "metrics": {key: metrics[key] for key in keys},
+        "intervals": {key: metrics["intervals"][key] for key in keys},
+        "tables": metrics.get("tables", []),
         "baselines": {
-            rival: {key: values[key] for key in ("accuracy", "macro_f1") if key in values}
+            rival: {key: values[key] for key in headline if key in values}
             for rival, values in metrics["baselines"].items()
         },
         "costs": idle,

@@ -83,7 +83,7 @@ def estimated_records(source: Path, settings: DataSettings) -> int | None:
         import pyarrow.parquet as pq
 
         return int(pq.read_metadata(source).num_rows)
-    if kind == "dataset" or source.name.endswith(".gz"):
+    if kind in ("dataset", "conll") or source.name.endswith(".gz"):
         return None
     with source.open("rb") as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))

@@ -1,4 +1,4 @@
-"""The command line: `catena init · fetch · predict · promote · rollback · lineage · reproduce`.
+"""The command line: `catena init · fetch · predict · index · nearest · promote · rollback · lineage · …`.
 
 Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
 """
@@ -71,16 +71,21 @@ def init(
     ],
     text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the label; by default a guess.")] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(help="classification, multilabel (several classes) or regression; by default a guess."),
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="Separate test file of the same form.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set and the model.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing params.yaml.")] = False,
 ) -> None:
     """Look at a labelled file, copy it below data/raw and write a params.yaml for it."""
     from catena.data.inspect import inspect_file, write_params
+    from catena.data.inspect_targets import check_problem
     from catena.settings import load_settings
     from catena.terminal import print_inspection
 
-    inspection = inspect_file(data, text=text, label=label, test=test)
+    inspection = inspect_file(data, text=text, label=label, test=test, problem=check_problem(problem))
     params = write_params(inspection, Path.cwd(), name=name, force=force)
     print_inspection(inspection, params, load_settings(params).data.name)
 
@@ -134,7 +139,53 @@ def predict(
     from catena.predictor import Predictor
     from catena.terminal import print_predictions
 
-    print_predictions(texts or [], Predictor.load(_model_folder(model)).predict(texts or []), as_json)
+    predictor = Predictor.load(_model_folder(model))
+    roles = predictor.problem.input_roles
+    if len(roles) > 1:
+        raise SettingsError(
+            f"This model reads {' and '.join(roles)} together; put them into a file and give `--input FILE`."
+        )
+    print_predictions(texts or [], predictor.predict(texts or []), as_json)
+
+
+@app.command()
+def index(
+    source: Annotated[
+        Path, typer.Option("--input", help="File of items, in any format `catena init` reads.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the index.")],
+    column: Annotated[str, typer.Option(help="Column with the item's text.")] = "item",
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+) -> None:
+    """Embed items with a two-tower model, so that `catena nearest` finds them at once."""
+    from catena.data.formats import read_records
+    from catena.nearest import ItemIndex
+    from catena.predictor import Predictor
+    from catena.settings import DataSettings
+
+    settings = DataSettings.model_validate({"columns": {"item": column}})
+    batches = read_records(source, settings, ("item",))
+    items = [text for batch in batches for text in batch.records["item"].dropna()]
+    built = ItemIndex.build(Predictor.load(_model_folder(model)), items)
+    built.save(output)
+    print(f"{len(built.items):,} items are in {output}")
+
+
+@app.command()
+def nearest(
+    query: Annotated[str, typer.Argument(help="Query, or a user's history, written as in training.")],
+    folder: Annotated[Path, typer.Option("--index", help="Folder that `catena index` made.")],
+    count: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an item.")] = False,
+) -> None:
+    """The items nearest to a query, by cosine."""
+    from catena.nearest import ItemIndex
+    from catena.predictor import Predictor
+    from catena.terminal import print_nearest
+
+    found = ItemIndex.load(folder).nearest(Predictor.load(_model_folder(model)), query, count)
+    print_nearest(found, as_json)
 
 
 def _model_folder(model: str | None) -> Path:

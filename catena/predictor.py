@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from catena.backbones import get_backbone
 from catena.data.cleaning import Cleaner
-from catena.errors import DataError
+from catena.errors import DataError, ModelError
 from catena.model_folder import check_files, read_card
-from catena.problems import get_problem
-from catena.settings import TokenizationSettings
+from catena.problems import Outputs, get_problem
+from catena.problems.base import encode_texts
+from catena.settings import ProblemSettings, TokenizationSettings
+from catena.training.batches import PAD_TO
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_tokens, run_batches
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Predictor:
@@ -28,7 +33,7 @@ class Predictor:
     def __init__(self, folder: Path, card: dict[str, Any], device: str, precision: str) -> None:
         self.folder = folder
         self.card = card
-        self.problem = get_problem(card["problem"]["name"])
+        self.problem = get_problem(ProblemSettings.model_validate(card["problem"]))
         self.label_names: tuple[str, ...] = tuple(card["label_names"])
         self.tokenization = TokenizationSettings.model_validate(card["tokenization"])
         self.cleaner = Cleaner(**card["cleaning"])
@@ -52,28 +57,63 @@ class Predictor:
     def predict(self, records: pd.DataFrame | Sequence[str], clean: bool = True) -> pd.DataFrame:
         """Predictions for `records`: a table with the problem's input columns, or a list of texts.
 
-        Returns a table with the same index: `prediction`, `confidence`, `p:<label>` for each
-        label, `n_tokens` (before truncation) and `truncated`. Texts are cleaned as the training
-        data were, unless `clean` is false because they already are. Raises `DataError` where an
-        input column is missing or holds no text.
+        Returns a table with the same index: `prediction`, the problem's other output columns,
+        `n_tokens` (before truncation) and `truncated`. Texts are cleaned as the training data
+        were, unless `clean` is false because they already are. Raises `DataError` where an input
+        column is missing or holds no text.
         """
         table = self._table(records, clean)
         features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
-        logits = run_batches(
-            lambda input_ids, attention_mask: (
-                self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-            ),
-            features["input_ids"],
-            int(self.tokenizer.pad_token_id),
-            self.device,
-        )
-        result = self.problem.predictions(
-            logits if len(table) else np.empty((0, len(self.label_names)), np.float32), self.label_names
-        )
-        result["n_tokens"] = np.asarray(features["n_tokens"], dtype=np.int64)
-        result["truncated"] = result["n_tokens"] > self.tokenization.max_length
+        outputs = self._outputs(table, features)
+        result = self.problem.predictions(outputs, table, features, self.label_names)
+        n_tokens = np.asarray(features["n_tokens"], dtype=np.int64)
+        if "record" in features:  # in windows: nothing is cut off
+            windows = np.asarray(features["record"], dtype=np.int64)
+            result["n_tokens"] = np.bincount(windows, n_tokens, len(table)).astype(np.int64)
+            result["truncated"] = False
+        else:
+            result["n_tokens"] = n_tokens
+            result["truncated"] = n_tokens > self.tokenization.max_length
         result.index = table.index
         return result
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of length 1 of queries or items, by a model with two towers `(texts, hidden)`.
+
+        Raises `ModelError` where the model has none.
+        """
+        if not self._towers:
+            raise ModelError(
+                f"This model solves {self.problem.name} without two towers, so it does not embed texts; "
+                "train one with `problem.architecture: two_towers`."
+            )
+        return self._vectors(self.cleaner.clean(list(texts)))
+
+    @property
+    def _towers(self) -> bool:
+        return self.problem.head(self.label_names).kind == "pair-embedding"
+
+    def _vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of length 1 of clean texts `(texts, hidden)`, float32."""
+        ids = encode_texts(texts, self.tokenizer, self.tokenization)["input_ids"]
+        vectors = embed_tokens(self.model.base_model, ids, int(self.tokenizer.pad_token_id), self.device)
+        normalised: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return normalised
+
+    def _collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return self.problem.collate(rows, int(self.tokenizer.pad_token_id), PAD_TO)
+
+    def _outputs(self, table: pd.DataFrame, features: Mapping[str, list[Any]]) -> Outputs:
+        if not len(table):
+            return np.empty((0, max(len(self.label_names), 1)), np.float32)
+        if self._towers:
+            # Each text once, however many pairs it is in.
+            sides = []
+            for role in self.problem.input_roles:
+                codes, unique = pd.factorize(table[role])
+                sides.append(self._vectors(unique.tolist())[codes])
+            return np.concatenate(sides, axis=1)
+        return run_batches(lambda batch: self.model(**batch).logits, features, self._collate, self.device)
 
     def predict_batches(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Predictions batch by batch; memory does not grow with their number."""
@@ -94,7 +134,7 @@ class Predictor:
             raise DataError("A list of texts was expected, not one text.")
         if not isinstance(records, pd.DataFrame):
             records = pd.DataFrame({self.problem.input_roles[0]: pd.Series(list(records), dtype=object)})
-        columns: dict[str, list[str]] = {}
+        columns: dict[str, Any] = {}
         for role in self.problem.input_roles:
             if role not in records:
                 raise DataError(
@@ -107,5 +147,6 @@ class Predictor:
                         f"Record {position + 1}: `{role}` must be text, "
                         f"not {type(text).__name__} ({text!r:.40})."
                     )
-            columns[role] = self.cleaner.clean(texts) if clean else texts
-        return pd.DataFrame(columns, index=records.index)
+            columns[role] = pd.Series(texts, index=records.index, dtype="str")
+        table = pd.DataFrame(columns, index=records.index)
+        return self.problem.clean(table, self.cleaner) if clean else table

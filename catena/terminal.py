@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -38,14 +39,20 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
     """What `catena init` saw and what to do next."""
     classes = ", ".join(f"{label} {count:,}" for label, count in list(inspection.classes.items())[:8])
     more = f" and {len(inspection.classes) - 8} more" if len(inspection.classes) > 8 else ""
-    words = inspection.words
+    unit, counts = (
+        ("words", inspection.words) if inspection.unspaced < 0.5 else ("characters", inspection.characters)
+    )
     rows: dict[str, object] = {
         "format": f"{inspection.format}, {inspection.data.encoding}",
         "columns": ", ".join(inspection.columns),
-        "text, label": f"{inspection.text}, {inspection.label}",
+        ", ".join(inspection.data.columns): f"{inspection.text}, {inspection.label}",
         "records": f"{inspection.records:,}",
-        "classes": f"{len(inspection.classes)}: {classes}{more}",
-        "words": f"half of the texts have up to {words['p50']:g}, 95% up to {words['p95']:g}",
+        **(
+            {"numbers": ", ".join(f"{name} {value:g}" for name, value in inspection.numbers.items())}
+            if inspection.numbers
+            else {"classes": f"{len(inspection.classes)}: {classes}{more}"}
+        ),
+        unit: f"half of the texts have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
     }
     _console().print(_rows(str(inspection.path), rows))
     for note in inspection.notes:
@@ -63,19 +70,63 @@ def print_packages(packages: Mapping[str, Package]) -> None:
     _console().print(table)
 
 
+def print_nearest(found: Sequence[tuple[str, float]], as_json: bool) -> None:
+    """Items and their cosines, the nearest first."""
+    if as_json:
+        for item, cosine in found:
+            print(json.dumps({"item": item, "cosine": round(cosine, 6)}, ensure_ascii=False))
+        return
+    table = Table("item", "cosine")
+    for item, cosine in found:
+        table.add_row(item, f"{cosine:.3f}")
+    _console().print(table)
+
+
 def print_predictions(texts: Sequence[str], predictions: pd.DataFrame, as_json: bool) -> None:
     """Predictions of texts from the command line."""
+    from catena.data.scripts import shortened
+
     if as_json:
         for text, record in zip(texts, predictions.to_dict("records"), strict=True):
-            print(json.dumps({"text": text, **{str(key): value for key, value in record.items()}}))
+            line = {"text": text, **{str(key): value for key, value in record.items()}}
+            print(json.dumps(line, ensure_ascii=False))
         return
-    table = Table("text", "prediction", "confidence", "next best")
+    if "spans" in predictions:
+        _print_entities(texts, predictions)
+        return
     chances = [str(column) for column in predictions.columns if str(column).startswith("p:")]
+    # Where one class is said, the second is of interest; where several may be, the first few are.
+    one_class = predictions["prediction"].map(lambda said: f"p:{said}" in chances).all()
+    shown = slice(1, 2) if one_class else slice(0, 3)
+    sure = "confidence" in predictions
+    table = Table("text", "prediction", *(["confidence"] if sure else []))
+    if chances:
+        table.add_column("next best" if one_class else "most likely")
     for text, row in zip(texts, predictions.to_dict("records"), strict=True):
         ranked = sorted(chances, key=lambda column: -float(row[column]))
-        second = f"{ranked[1][2:]} {row[ranked[1]]:.3f}" if len(ranked) > 1 else ""
-        shown = text if len(text) <= 60 else text[:59] + "…"
-        table.add_row(shown, str(row["prediction"]), f"{row['confidence']:.3f}", second)
+        others = ", ".join(f"{column[2:]} {row[column]:.3f}" for column in ranked[shown])
+        confidence = [f"{row['confidence']:.3f}"] if sure else []
+        cells = [shortened(text, 60), str(row["prediction"]), *confidence, *([others] if chances else [])]
+        table.add_row(*map(escape, cells))
+    _console().print(table)
+
+
+def _print_entities(texts: Sequence[str], predictions: pd.DataFrame) -> None:
+    """One line for each entity, beside the text it is in."""
+    from catena.data.scripts import shortened
+
+    table = Table("text", "entity", "label", "characters", "score")
+    for text, spans in zip(texts, predictions["spans"], strict=True):
+        shown = shortened(text, 60)
+        for one in json.loads(spans) or [None]:
+            if one is None:
+                table.add_row(escape(shown), "none", "", "", "")
+            else:
+                where = f"{one['start']}–{one['end']}"
+                table.add_row(
+                    escape(shown), escape(one["text"]), escape(one["label"]), where, f"{one['score']:.3f}"
+                )
+            shown = ""
     _console().print(table)
 
 

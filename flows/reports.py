@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from catena.evaluation.verdict import BASELINE_TITLES
-
-HEADLINES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-
 
 def read_report(path: Path) -> dict[str, Any]:
     """A JSON report."""
@@ -20,7 +16,8 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def rivals(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The model and then its baselines, each with its metrics and their `intervals`."""
-    named = {BASELINE_TITLES.get(name, name): scores for name, scores in metrics["baselines"].items()}
+    titles = dict(metrics["baseline_titles"])
+    named = {titles.get(name, name): scores for name, scores in metrics["baselines"].items()}
     return {"Fine-tuned model": metrics, **named}
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from catena.layout import Layout
-from flows.reports import HEADLINES, gate_sentence, read_report, rivals, with_interval
+from flows.reports import gate_sentence, read_report, rivals, with_interval
 
 
 def print_summary(layout: Layout, seconds: float) -> None:
@@ -21,9 +21,10 @@ def print_summary(layout: Layout, seconds: float) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=110)
     confidence = 100 * metrics["plan"]["confidence"]
     title = f"{metrics['records']:,} test records, with {confidence:g}% confidence intervals"
-    table = Table("", *HEADLINES.values(), title=title, title_justify="left")
+    headline = dict(metrics["headline"])
+    table = Table("", *headline.values(), title=title, title_justify="left")
     for name, scores in rivals(metrics).items():
-        table.add_row(name, *(with_interval(scores, metric) for metric in HEADLINES))
+        table.add_row(name, *(with_interval(scores, metric) for metric in headline))
     console.print()
     console.print(table)
     console.print(gate_sentence(gate), highlight=False)

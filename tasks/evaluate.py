@@ -12,18 +12,15 @@ from typing import Any
 import pandas as pd
 
 from catena.errors import DataError, SettingsError
-from catena.evaluation.baselines import BaselineData, baseline_predictions
+from catena.evaluation.baselines import BaselineData, baseline_predictions, chosen_baselines
 from catena.evaluation.behaviour import BehaviourSuite, load_behaviour
 from catena.evaluation.checklist import run_behaviour
-from catena.evaluation.metrics import evaluate_predictions
-from catena.evaluation.plots import write_plots
 from catena.evaluation.predictions import EvaluationPlan, Predictions, read_predictions, write_predictions
-from catena.evaluation.report import ReportSource, write_report
-from catena.evaluation.scores import class_numbers
-from catena.evaluation.verdict import BASELINE_TITLES
+from catena.evaluation.report import ReportSource
 from catena.files import write_json
 from catena.layout import Layout
 from catena.predictor import Predictor
+from catena.problems import Problem, get_problem
 from catena.registry.tracking import TrackedRun, continue_run
 from catena.settings import Settings
 from tasks.stage import run_stage
@@ -32,18 +29,21 @@ from tasks.stage import run_stage
 _BATCH = 10_000
 #: Libraries whose versions decide what the figures are.
 _LIBRARIES = ("catena", "torch", "transformers", "tokenizers", "scikit-learn", "numpy", "pandas")
-_SHOWN = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write all of `reports/evaluation` and add it to the MLflow run that trained the model."""
-    train, test = _read(layout, "train"), _read(layout, "test")
+    problem = get_problem(settings.problem)
+    evaluation = problem.evaluation()
+    columns = (*problem.input_roles, problem.target_role)
+    train, test = _read(layout, "train", columns), _read(layout, "test", columns)
+    baseline_names = chosen_baselines(evaluation, settings.evaluation.baselines)
     _check_slices(settings, test)
     # MLflow takes seconds to import: in a thread of its own while PyTorch computes.
     threading.Thread(target=import_module, args=("mlflow",), daemon=True).start()
-    suite = _behaviour(settings, layout)
+    suite = _behaviour(settings, layout, problem)
     predictor = Predictor.load(layout.candidate)
-    class_numbers(test["label"], predictor.label_names, "label")
+    evaluation.check_targets(test, predictor.label_names)
     if suite is not None:
         suite.check_labels(predictor.label_names, str(settings.evaluation.behaviour))
     predicted = _predict(predictor, test)
@@ -53,11 +53,14 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
         backbone=layout.backbone(settings.backbone.name),
         max_length=predictor.tokenization.max_length,
         seed=settings.seed,
+        backbone_records=settings.evaluation.backbone_records,
+        columns=columns,
     )
-    baselines = baseline_predictions(data, settings.evaluation, layout.private / "baselines")
+    baselines = baseline_predictions(data, evaluation, baseline_names, layout.private / "baselines")
     plan = EvaluationPlan(
         label_names=predictor.label_names,
         fingerprint=str(predictor.card["fingerprint"]),
+        problem=settings.problem.model_dump(mode="json"),
         samples=settings.evaluation.bootstrap_samples,
         confidence=settings.evaluation.confidence,
         seed=settings.seed,
@@ -66,16 +69,17 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     )
     records = pd.concat([test.drop(columns="augmented", errors="ignore"), predicted, baselines], axis=1)
     write_predictions(layout.predictions, Predictions(records, plan))
-    metrics = evaluate_predictions(layout.predictions)
+    predictions = read_predictions(layout.predictions)
+    metrics = evaluation.score(predictions)
     if suite is not None:
         metrics["behaviour"] = run_behaviour(suite, predictor.predict, test["text"].tolist(), settings.seed)
-    _write_reports(settings, layout, metrics, predictor)
+    _write_reports(settings, layout, metrics, predictor, predictions)
     with continue_run(settings, layout, plan.fingerprint) as run:
         _track(run, layout, metrics)
     return _summary(layout, metrics)
 
 
-def _read(layout: Layout, part: str) -> pd.DataFrame:
+def _read(layout: Layout, part: str, columns: tuple[str, ...]) -> pd.DataFrame:
     path = layout.prepared / f"{part}.parquet"
     try:
         records = pd.read_parquet(path)
@@ -84,7 +88,7 @@ def _read(layout: Layout, part: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:120]
         raise DataError(f"{path} is not a complete Parquet file ({reason}); run prepare again.") from None
-    missing = [name for name in ("id", "text", "label") if name not in records]
+    missing = [name for name in ("id", *columns) if name not in records]
     if missing:
         raise DataError(f"{path} has no column `{missing[0]}`; run the prepare stage again.")
     if records.empty:
@@ -102,8 +106,13 @@ def _check_slices(settings: Settings, test: pd.DataFrame) -> None:
             )
 
 
-def _behaviour(settings: Settings, layout: Layout) -> BehaviourSuite | None:
+def _behaviour(settings: Settings, layout: Layout, problem: Problem) -> BehaviourSuite | None:
     name = settings.evaluation.behaviour
+    if name is not None and problem.name != "classification":
+        raise SettingsError(
+            "params.yaml: `evaluation.behaviour` describes tests for classification; "
+            f"leave it out for the problem {problem.name}."
+        )
     return None if name is None else load_behaviour(layout.root / name)
 
 
@@ -117,10 +126,15 @@ def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _write_reports(settings: Settings, layout: Layout, metrics: dict[str, Any], predictor: Predictor) -> None:
-    predictions = read_predictions(layout.predictions)
+def _write_reports(
+    settings: Settings,
+    layout: Layout,
+    metrics: dict[str, Any],
+    predictor: Predictor,
+    predictions: Predictions,
+) -> None:
     write_json(layout.metrics, metrics)
-    write_plots(layout.evaluation / "plots", predictions)
+    predictions.evaluation.write_plots(layout.evaluation / "plots", predictions)
     curve = layout.training_curve
     source = ReportSource(
         title=settings.model_name,
@@ -130,7 +144,7 @@ def _write_reports(settings: Settings, layout: Layout, metrics: dict[str, Any], 
         curve=pd.read_csv(curve) if curve.is_file() else None,
         made_with=_made_with(settings, predictor),
     )
-    write_report(layout.report, source)
+    predictions.evaluation.write_report(layout.report, source)
 
 
 def _made_with(settings: Settings, predictor: Predictor) -> dict[str, dict[str, object]]:
@@ -141,7 +155,7 @@ def _made_with(settings: Settings, predictor: Predictor) -> dict[str, dict[str, 
         parameters |= {f"{group}.{name}": value for name, value in values.items() if value is not None}
     model = {
         "fingerprint": predictor.card["fingerprint"],
-        "classes": len(predictor.label_names),
+        **({"classes": len(predictor.label_names)} if predictor.problem.fewest_classes else {}),
         "longest input": f"{predictor.tokenization.max_length} tokens",
     }
     return {
@@ -167,7 +181,9 @@ def _track(run: TrackedRun, layout: Layout, metrics: dict[str, Any]) -> None:
     for name, (low, high) in metrics["intervals"].items():
         logged |= {f"test_{name}_low": low, f"test_{name}_high": high}
     for baseline, scores in metrics["baselines"].items():
-        logged |= {f"baseline_{baseline}_{name}": scores[name] for name in _SHOWN}
+        logged |= {
+            f"baseline_{baseline}_{name}": scores[name] for name, _ in metrics["headline"] if name in scores
+        }
     if "behaviour" in metrics:
         logged["behaviour_pass_rate"] = metrics["behaviour"]["pass_rate"]
     run.log_metrics(logged)
@@ -180,12 +196,14 @@ def _summary(layout: Layout, metrics: dict[str, Any]) -> dict[str, object]:
         bounds = scores["intervals"]
         return ", ".join(
             f"{title} {scores[name]:.4f} ({bounds[name][0]:.4f}–{bounds[name][1]:.4f})"
-            for name, title in _SHOWN.items()
+            for name, title in metrics["headline"]
+            if name in scores
         )
 
     summary: dict[str, object] = {"test records": f"{metrics['records']:,}", "model": line(metrics)}
+    titles = dict(metrics["baseline_titles"])
     for name, scores in metrics["baselines"].items():
-        summary[BASELINE_TITLES.get(name, name)] = line(scores)
+        summary[titles.get(name, name)] = line(scores)
     if "behaviour" in metrics:
         behaviour = metrics["behaviour"]
         summary["behaviour"] = f"{behaviour['passed']} of {behaviour['tests']} tests passed"

@@ -29,7 +29,7 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     """
     folder = layout.raw(settings.data.name)
     version = check_version(folder) if folder.is_dir() else None
-    problem = get_problem(settings.problem.name)
+    problem = get_problem(settings.problem)
     prepared = prepare_records(settings, problem, folder)
     report = {**prepared.report, "version": version}
     counts = {part: report["parts"][part]["classes"] for part in prepared.parts}
@@ -47,7 +47,11 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     summary: dict[str, object] = {
         part: f"{report['parts'][part]['records']:,} records" for part in prepared.parts
     }
-    summary["classes"] = f"{len(prepared.classes)}, largest ÷ smallest {report['imbalance']['ratio']:.1f}"
+    if report["imbalance"] is not None:
+        ratio = report["imbalance"]["ratio"]
+        summary["classes"] = f"{len(prepared.classes)}, largest ÷ smallest {ratio:.1f}"
+    if figures := report["parts"]["train"]["targets"]:
+        summary["targets (training)"] = ", ".join(f"{name} {value:g}" for name, value in figures)
     reasons = sorted(rejected["by_reason"].items(), key=lambda item: -item[1])
     shown = ", ".join(f"{count:,} × {kind}" for kind, count in reasons[:4])
     summary["rejected"] = f"{rejected['total']:,} rows ({rejected['share']:.1%})" + (

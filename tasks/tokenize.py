@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,14 +19,17 @@ from catena.settings import Settings
 from catena.training.tokens import write_tokens
 from tasks.stage import run_stage
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PARTS = ("train", "validation", "test")
 _BATCH_RECORDS = 10_000
 
 
 def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write `data/tokenized`: one Arrow file a part, the tokenizer, and `statistics.json`."""
-    problem = get_problem(settings.problem.name)
-    tokenizer = get_backbone(settings.backbone.type).tokenizer(layout.backbone(settings.backbone.name))
+    problem = get_problem(settings.problem)
+    tokenizer = _tokenizer(settings, layout)
     labels_file = layout.prepared / "labels.json"
     if not labels_file.is_file():
         raise DataError(f"{labels_file} is missing; run the prepare stage first.")
@@ -37,18 +40,22 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
     with complete_folder(layout.tokenized) as folder:
         for part in PARTS:
             counts: list[np.ndarray] = []
+            unknown: list[int] = []
 
             def features(
-                part: str = part, counts: list[np.ndarray] = counts
+                part: str = part, counts: list[np.ndarray] = counts, unknown: list[int] = unknown
             ) -> Iterator[dict[str, list[Any]]]:
                 for batch in _batches(layout.prepared / f"{part}.parquet"):
                     encoded = problem.encode(batch, tokenizer, settings.tokenization, label_names)
                     counts.append(np.asarray(encoded["n_tokens"]))
-                    yield {"id": batch["id"].tolist(), **encoded}
+                    unknown.append(_occurrences(tokenizer.unk_token_id, encoded["input_ids"]))
+                    ids = batch["id"].tolist()
+                    windows = encoded.get("record")
+                    yield {"id": ids if windows is None else [ids[row] for row in windows], **encoded}
 
             rows = write_tokens(folder / f"{part}.arrow", features())
             tokens = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
-            parts[part] = _statistics(rows, tokens, limit)
+            parts[part] = _statistics(rows, tokens, limit, sum(unknown))
         tokenizer.save_pretrained(folder / "tokenizer")
         write_json(
             folder / "statistics.json",
@@ -60,13 +67,29 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
                 "parts": parts,
             },
         )
-    summary: dict[str, object] = {"tokenizer": f"{settings.backbone.name}, {len(tokenizer):,} entries"}
+    learned = settings.tokenization.tokenizer
+    origin = settings.backbone.name if learned == "backbone" else f"{learned}, learned from the training part"
+    summary: dict[str, object] = {"tokenizer": f"{origin}, {len(tokenizer):,} entries"}
     for part, values in parts.items():
         summary[part] = (
             f"{values['records']:,} records, {values['tokens']:,} tokens, "
-            f"{values['truncated']:,} cut to {limit} tokens ({values['truncated_share']:.1%})"
+            f"{values['truncated']:,} cut to {limit} tokens ({values['truncated_share']:.1%}), "
+            f"{values['unknown_share']:.2%} unknown"
         )
     return summary
+
+
+def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
+    """The backbone's own tokenizer, or one learned from the training part."""
+    if settings.tokenization.tokenizer == "backbone":
+        return get_backbone(settings.backbone.type).tokenizer(layout.backbone(settings.backbone.name))
+    from catena.training.tokenizer import learn_tokenizer
+
+    roles = get_problem(settings.problem).input_roles
+    batches = _batches(layout.prepared / "train.parquet")
+    return learn_tokenizer(
+        (text for batch in batches for role in roles for text in batch[role]), settings.tokenization
+    )
 
 
 def _batches(file: Path) -> Iterator[Any]:
@@ -76,13 +99,20 @@ def _batches(file: Path) -> Iterator[Any]:
         yield batch.to_pandas()
 
 
-def _statistics(rows: int, tokens: np.ndarray, limit: int) -> dict[str, Any]:
-    """Counts and length percentiles, in tokens before truncation."""
+def _occurrences(token: int | None, input_ids: Iterable[list[int]]) -> int:
+    return 0 if token is None else sum(ids.count(token) for ids in input_ids)
+
+
+def _statistics(rows: int, tokens: np.ndarray, limit: int, unknown: int) -> dict[str, Any]:
+    """Counts and length percentiles, in tokens before truncation; `unknown` ones after it."""
     cut = int((tokens > limit).sum())
+    kept = int(np.minimum(tokens, limit).sum())
     quantiles = np.percentile(tokens, [50, 90, 95, 99, 100]) if rows else np.zeros(5)
     return {
         "records": rows,
-        "tokens": int(np.minimum(tokens, limit).sum()),
+        "tokens": kept,
+        "unknown": unknown,
+        "unknown_share": round(unknown / kept, 6) if kept else 0.0,
         "truncated": cut,
         "truncated_share": round(cut / rows, 6) if rows else 0.0,
         "tokens_lost": int(np.maximum(tokens - limit, 0).sum()),

@@ -54,7 +54,8 @@ def deployed_run(tiny_template: Path, tmp_path_factory: pytest.TempPathFactory) 
                 "id"
             ]
             wait_until(lambda: service.flow_run(run_id)["state_type"] in FINAL, "the flow run ends", 300)
-            # The run's process sends its last lines after its last state; a worker stopped earlier takes it along.
+            # The run's process sends its last lines after its last state; a worker stopped earlier would
+            # take it along.
             wait_until(
                 lambda: any("exited" in line for line in service.logs(run_id)), "the run's process ends", 120
             )

@@ -7,14 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catena.backbones.base import Backbone, Head
+from catena.backbones.base import Backbone, Blueprint, Head
 from catena.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: Name of transformers' class for each kind of head that a problem may ask for.
-HEADS = {"sequence-classification": "AutoModelForSequenceClassification"}
+HEADS = {
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "multi-label-classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+}
+
+#: What transformers calls the problems of these heads.
+PROBLEM_TYPES = {
+    "sequence-classification": "single_label_classification",
+    "multi-label-classification": "multi_label_classification",
+    "regression": "regression",
+}
+
+#: The kind of head that gives every token a label; `catena.backbones.tagger` has it.
+TOKENS = "token-classification"
+#: The kind of head that embeds both texts of a pair; `catena.backbones.towers` has it.
+PAIRS = "pair-embedding"
 
 #: Names that configurations of transformers use for dropout.
 DROPOUTS = (
@@ -62,31 +78,46 @@ class Pretrained(Backbone):
         return tokenizer
 
     def build(
-        self, folder: Path, head: Head, *, dropout: float | None, attention: str, pooling: str = "native"
+        self,
+        folder: Path,
+        head: Head,
+        *,
+        dropout: float | None,
+        attention: str,
+        pooling: str = "native",
+        blueprint: Blueprint | None = None,
     ) -> PreTrainedModel:
         config = self._config(folder, attention)
-        config.num_labels = len(head.label_names)
-        config.id2label = dict(enumerate(head.label_names))
-        config.label2id = {name: index for index, name in enumerate(head.label_names)}
-        if head.kind == "sequence-classification":
-            config.problem_type = "single_label_classification"
+        describe_head(config, head)
         if config.pad_token_id is None:
             config.pad_token_id = self.tokenizer(folder).pad_token_id
-        if dropout is not None:
-            for name in DROPOUTS:
-                if getattr(config, name, None) is not None:
-                    setattr(config, name, dropout)
+        set_dropout(config, dropout)
+        if head.kind == TOKENS:
+            from catena.backbones.tagger import TokenTagger
+
+            return self._read(TokenTagger.around, folder, config)
+        if head.kind == PAIRS:
+            from catena.backbones.towers import TwoTowers
+
+            return self._read(TwoTowers.around, folder, config)
         if pooling == "mean":
             from catena.backbones.pooled import MeanPooledClassifier
 
             return self._read(MeanPooledClassifier.around, folder, config)
-        return self._read(_auto(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
+        return self._read(auto_class(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
 
     def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
+        from catena.backbones import tagger, towers
         from catena.backbones.pooled import MARK, MeanPooledClassifier
 
         config = self._config(folder, attention)
-        auto = MeanPooledClassifier if getattr(config, MARK, None) == "mean" else _auto(head)
+        auto: Any
+        if getattr(config, tagger.MARK, None) is not None:
+            auto = tagger.TokenTagger
+        elif getattr(config, towers.MARK, None) is not None:
+            auto = towers.TwoTowers
+        else:
+            auto = MeanPooledClassifier if getattr(config, MARK, None) == "mean" else auto_class(head)
         return self._read(auto.from_pretrained, folder, config).eval()
 
     def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:
@@ -97,10 +128,9 @@ class Pretrained(Backbone):
     @staticmethod
     def _config(folder: Path, attention: str) -> PretrainedConfig:
         _check(folder)
-        from transformers import AutoConfig, logging
+        from transformers import AutoConfig
 
-        logging.set_verbosity_error()  # what it would report is checked here, in sentences
-        logging.disable_progress_bar()
+        quieten()
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 folder, attn_implementation=attention, **SAFE
@@ -125,7 +155,32 @@ class Pretrained(Backbone):
         return model
 
 
-def _auto(head: Head) -> Any:
+def quieten() -> None:
+    """Keep transformers from reporting what is checked here, in sentences."""
+    from transformers import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def describe_head(config: PretrainedConfig, head: Head) -> None:
+    """Write into a configuration what the head is for."""
+    config.num_labels = len(head.label_names)
+    config.id2label = dict(enumerate(head.label_names))
+    config.label2id = {name: index for index, name in enumerate(head.label_names)}
+    if head.kind in PROBLEM_TYPES:
+        config.problem_type = PROBLEM_TYPES[head.kind]
+
+
+def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
+    """Set every dropout that a configuration has, unless nothing is asked."""
+    if dropout is not None:
+        for name in DROPOUTS:
+            if getattr(config, name, None) is not None:
+                setattr(config, name, dropout)
+
+
+def auto_class(head: Head) -> Any:
     """transformers' class that builds this head on any of its networks."""
     import transformers
 

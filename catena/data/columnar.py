@@ -60,7 +60,8 @@ def read_dataset(path: Path, wanted: Wanted) -> Iterator[Batch]:
     _check_columns(path, dataset.column_names, wanted)
     columns = [column for column in wanted.columns if column in dataset.column_names]
     features = dataset.features
-    names = {c: list(features[c].names) for c in columns if isinstance(features[c], ClassLabel)}
+    kinds = {column: getattr(features[column], "feature", features[column]) for column in columns}
+    names = {column: list(kind.names) for column, kind in kinds.items() if isinstance(kind, ClassLabel)}
     arrow = dataset.select_columns(columns).with_format("arrow")
     yield from _batches(path, arrow.iter(batch_size=_ROWS), wanted, names)
 
@@ -72,7 +73,10 @@ def _batches(
     for table in tables:
         texts = {
             wanted.columns[column]: column_as_text(
-                table.column(column), names.get(column), f"{path.name}: column `{column}`"
+                table.column(column),
+                names.get(column),
+                f"{path.name}: column `{column}`",
+                wanted.columns[column] in wanted.listed | wanted.kept,
             )
             for column in table.schema.names
         }
@@ -92,15 +96,20 @@ def _check_columns(path: Path, there: list[str], wanted: Wanted) -> None:
 
 
 def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Names of numbered classes that the `datasets` library left in a Parquet file."""
+    """Names of numbered classes, also in lists, that the `datasets` library left in a Parquet file."""
     try:
         features: dict[str, Any] = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
-    return {
-        column: list(feature["names"])
+    kinds = {
+        column: feature.get("feature", feature)
         for column, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and "names" in feature
+        if isinstance(feature, dict)
+    }
+    return {
+        column: list(kind["names"])
+        for column, kind in kinds.items()
+        if isinstance(kind, dict) and kind.get("_type") == "ClassLabel" and "names" in kind
     }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "parquet", "dataset"]
+Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -22,6 +22,10 @@ _ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
@@ -32,12 +36,13 @@ SHOWN_CHARACTERS = 500
 @dataclass(frozen=True)
 class Wanted:
     """The columns to read: `column` → the name it gets; which name is the target, which may be missing,
-    and which are only carried along."""
+    which are only carried along, and which may hold lists: tokens become text, all else JSON."""
 
     columns: dict[str, str]
     target: str | None = None
     optional: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
+    listed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,9 @@ def read_records(
     if target is not None and target not in columns.values():
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
-    wanted = Wanted(columns, target, optional, kept)
+    # Where there are entities, both they and their text may be given token by token.
+    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
+    wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
     if kind in ("csv", "tsv", "orange"):
         from catena.data.delimited import read_delimited
@@ -89,6 +96,10 @@ def read_records(
         from catena.data.json_lines import read_json_lines
 
         yield from read_json_lines(path, settings.encoding, wanted)
+    elif kind == "conll":
+        from catena.data.conll import read_conll
+
+        yield from read_conll(path, settings, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -110,7 +121,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, parquet."
+            "csv, tsv, orange, jsonl, conll, parquet."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():

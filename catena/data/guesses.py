@@ -20,9 +20,16 @@ _TEXT_NAMES = (
     "document",
     "title",
     "query",
+    "文本",
+    "内容",
+    "标题",
+    "正文",
+    "句子",
+    "评论",
 )
 _LABEL_NAMES = (
-    "label", "class", "category", "target", "sentiment", "intent", "topic", "stars", "rating", "score", "y",
+    "label", "class", "category", "target", "sentiment", "intent", "topic", "stars", "rating", "score",
+    "标签", "类别", "分类", "y",
 )  # fmt: skip
 _MAX_CLASSES = 500
 

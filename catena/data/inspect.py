@@ -5,21 +5,30 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from catena.data.formats import Format, file_format, read_records
 from catena.data.guesses import guess_delimiter, guess_header, guess_label, guess_quoting, guess_text
+from catena.data.inspect_tagging import inspect_tagging
+from catena.data.inspect_targets import (
+    TargetCount,
+    TextProblem,
+    different_numbers,
+    guess_problem,
+    guess_separator,
+)
 from catena.data.quality import lengths
+from catena.data.scripts import UNSPACED, latin_share, unspaced_share, word_counts
 from catena.data.text_stream import check_present, likely_encoding, open_text, sample_bytes
 from catena.data.write_params import write_params
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.settings import DataSettings
 
 __all__ = ["Inspection", "inspect_file", "write_params"]
@@ -28,9 +37,7 @@ _SAMPLE_RECORDS = 5_000
 _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")
 #: Word pieces a pretrained tokenizer makes of a word, on average.
 _PIECES_PER_WORD = 1.3
-_PIECES = re.compile(
-    r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff])\w)+|[^\w\s]"
-)
+_PIECES = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,10 @@ class Inspection:
     """What a file holds and how to read it.
 
     `data` are the settings of `params.yaml`'s `data` group that read it (its `name` still to be chosen);
-    `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text.
+    `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text
+    (a word is a character in scripts without spaces); `unspaced` and `latin` are shares of the letters.
+    `words_end` says for the problem `tagging` where entities end: at spaces, or before punctuation too;
+    `separator` for `multilabel` what divides names, and `numbers` for `regression` where they lie.
     """
 
     path: Path
@@ -54,7 +64,13 @@ class Inspection:
     max_length: int
     unescape_html: bool
     strip_quotes: bool
+    unspaced: float
+    latin: float
     notes: tuple[str, ...]
+    problem: Literal["classification", "multilabel", "regression", "tagging"] = "classification"
+    words_end: Literal["spaces", "tokenizer"] = "spaces"
+    separator: str = "|"
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -63,14 +79,18 @@ class Inspection:
 
     @property
     def label(self) -> str:
-        """The column with the label."""
-        return self.data.columns["label"]
+        """The column with the label, the labels, the number or the entities."""
+        return next(column for role, column in self.data.columns.items() if role != "text")
 
 
 def inspect_file(
-    path: Path, text: str | None = None, label: str | None = None, test: Path | None = None
+    path: Path,
+    text: str | None = None,
+    label: str | None = None,
+    test: Path | None = None,
+    problem: TextProblem | None = None,
 ) -> Inspection:
-    """Look at `path` (and `test`, a file of the same form) and guess what `text` and `label` do not say.
+    """Look at `path` (and `test`, a file of the same form) and guess what the other arguments do not say.
 
     Raises `DataError` when the file cannot be read, or when no column looks like a label or a text.
     """
@@ -78,6 +98,9 @@ def inspect_file(
         path, test = path / "train", test or (path / "test" if (path / "test").is_dir() else None)
     if not path.is_dir():
         check_present(path)
+        tagged = inspect_tagging(path, text, label, test) if problem is None else None
+        if tagged is not None:
+            return tagged
     kind = file_format(path)
     settings, columns = _how_to_read(path, kind, text, label)
     for option, name in (("--text", text), ("--label", label)):
@@ -98,17 +121,25 @@ def inspect_file(
             f"No column of {path.name} looks like a {lacking}; name it with {option} (the columns are "
             f"{', '.join(map(repr, columns))})."
         )
+    problem = problem or guess_problem(sample[label])
+    count = different_numbers(sample[label]) if problem == "classification" else 0
+    if count:
+        notes.append(
+            f"column {label!r} holds {count:,} different numbers; to learn them as numbers, repeat with "
+            "`--problem regression`"
+        )
+    separator = guess_separator(sample[label]) if problem == "multilabel" else "|"
     if settings.column_names is not None:
         text, label, settings = _renamed(settings, text, label)
         notes.append("the file has no header line; the columns were given names")
     settings = settings.model_copy(
         update={
-            "columns": {"text": text, "label": label},
+            "columns": {"text": text, get_problem(problem).target_role: label},
             "train": path.name,
             "test": test.name if test is not None else None,
         }
     )
-    return _measured(path, test, kind, settings, columns, notes)
+    return _measured(path, test, kind, settings, columns, notes, problem, separator)
 
 
 def _how_to_read(
@@ -159,8 +190,7 @@ def _json_columns(path: Path, encoding: str) -> list[str]:
 def _sample(path: Path, settings: DataSettings, columns: Sequence[str]) -> pd.DataFrame:
     """The first records with all columns, under their own names."""
     unique = [name for name in dict.fromkeys(columns) if columns.count(name) == 1]
-    everything = settings.model_copy(update={"columns": {name: name for name in unique}})
-    for batch in read_records(path, everything, unique):
+    for batch in read_records(path, settings.model_copy(update={"columns": {}}), (), keep=unique):
         return batch.records[unique].head(_SAMPLE_RECORDS)
     raise DataError(f"{path.name} has no records; put them there or name another file.")
 
@@ -172,24 +202,35 @@ def _renamed(settings: DataSettings, text: str, label: str) -> tuple[str, str, D
 
 
 def _measured(
-    path: Path, test: Path | None, kind: Format, settings: DataSettings, columns: list[str], notes: list[str]
+    path: Path,
+    test: Path | None,
+    kind: Format,
+    settings: DataSettings,
+    columns: list[str],
+    notes: list[str],
+    problem: TextProblem,
+    separator: str,
 ) -> Inspection:
     """Read all of the training file once, in constant memory but for the lengths."""
-    classes: Counter[str] = Counter()
+    target = get_problem(problem).target_role
+    named = target if problem != "regression" else None
+    counted = TargetCount(problem, separator)
     characters: list[np.ndarray] = []
     words: list[np.ndarray] = []
     pieces: list[int] = []
+    sample: list[str] = []
     records = broken = escaped = quoted = seen = 0
-    for batch in read_records(path, settings, ("text", "label"), target="label"):
+    for batch in read_records(path, settings, ("text", target), target=named):
         texts = batch.records["text"].dropna()
         records += len(batch.records)
         broken += len(batch.broken)
-        classes.update(label.strip() for label in batch.records["label"].dropna() if label.strip())
+        counted.add(batch.records[target])
         characters.append(texts.str.len().to_numpy(dtype=np.int64))
-        words.append(texts.str.count(r"\S+").to_numpy(dtype=np.int64))
+        words.append(word_counts(texts).to_numpy(dtype=np.int64))
         if seen < _SAMPLE_RECORDS:
             some = texts.head(_SAMPLE_RECORDS).tolist()
             seen += len(some)
+            sample += [text[:200] for text in some[:1000]]
             pieces += [len(_PIECES.findall(text[:20_000])) for text in some]
             escaped += sum(1 for text in some if _ENTITY.search(text))
             quoted += sum(
@@ -198,17 +239,18 @@ def _measured(
     if not records:
         raise DataError(f"{path.name} has no records; put them there or name another file.")
     if test is not None:
-        for _ in read_records(test, settings, ("text", "label"), target="label"):
+        for _ in read_records(test, settings, ("text", target), target=named):
             break  # the columns are there
-    if len(classes) < 2:
-        notes.append(f"column {settings.columns['label']!r} has {len(classes)} class(es); two are needed")
+    classes = counted.classes
+    if problem == "classification" and len(classes) < 2:
+        notes.append(f"column {settings.columns[target]!r} has {len(classes)} class(es); two are needed")
     if len(classes) > max(50, records // 10):
         notes.append(
-            f"column {settings.columns['label']!r} has {len(classes):,} different values, which does not "
+            f"column {settings.columns[target]!r} has {len(classes):,} different values, which does not "
             "look like classes"
         )
-    if broken:
-        notes.append(f"{broken:,} rows cannot be read and will be rejected")
+    if broken + counted.unusable:
+        notes.append(f"{broken + counted.unusable:,} rows cannot be read and will be rejected")
     estimate = float(np.percentile(pieces, 95)) * _PIECES_PER_WORD + 2 if pieces else 128.0
     max_length = min(max(-(-int(estimate) // 16) * 16, 16), 256)
     if estimate > 256:
@@ -229,5 +271,10 @@ def _measured(
         max_length=max_length,
         unescape_html=escaped > seen // 100,
         strip_quotes=quoted > seen // 2,
+        unspaced=unspaced_share(sample),
+        latin=latin_share(sample),
         notes=tuple(notes),
+        problem=problem,
+        separator=separator,
+        numbers=counted.numbers,
     )

@@ -12,7 +12,7 @@ import pandas as pd
 
 from catena.data.formats import Batch, Wanted, broken_rows, missing_columns
 from catena.data.text_stream import open_text
-from catena.data.values import LabelKinds, as_text
+from catena.data.values import LabelKinds, as_text, tokens_as_text
 from catena.errors import DataError
 
 _LINES = 20_000
@@ -76,7 +76,9 @@ def _texts(parsed: dict[str, Any], row: int, wanted: Wanted, kinds: LabelKinds) 
         value = parsed.get(column)
         if name == wanted.target:
             kinds.check(value, row)
-        if isinstance(value, list | dict) and name not in wanted.kept:
+        if name == "text" and name in wanted.listed and isinstance(value, list):
+            value = tokens_as_text(value, column)
+        if isinstance(value, list | dict) and name not in wanted.kept | wanted.listed:
             raise ValueError(f"`{column}` holds a JSON {_kind(value)} instead of text")
         text = as_text(value)
         if text is not None and not text.isascii():

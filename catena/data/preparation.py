@@ -23,7 +23,7 @@ from catena.data.quality import (
 )
 from catena.data.reading import RawFile, check_share, read_files
 from catena.data.screening import REJECTED_COLUMNS, joined_text
-from catena.data.splits import assign_parts, check_classes
+from catena.data.splits import assign_parts, check_classes, check_parts
 from catena.errors import DataError
 from catena.problems import Problem
 from catena.settings import Settings
@@ -33,7 +33,7 @@ _ORDER = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The parts by name, the rejected rows, the class names in head order, and the quality report."""
+    """The parts by name, the rejected rows, the problem's label names, and the quality report."""
 
     parts: dict[str, pd.DataFrame]
     rejected: pd.DataFrame
@@ -100,8 +100,10 @@ class Preparation:
         fractions = {part: fractions[part] for part in self.split_off}
         own = np.flatnonzero(self._given == "train")
         parts = self._given.astype(object)
+        roles = self._problem.split_roles
+        deciding = self._texts if roles is None else joined_text(self.records, roles).tolist()
         parts[own] = assign_parts(
-            [self._texts[at] for at in own],
+            [deciding[at] for at in own],
             chosen.split_seed,
             fractions.get("test"),
             fractions.get("validation"),
@@ -157,13 +159,19 @@ class Preparation:
                 self._verdicts.reject(ours, "near duplicate", np.array(reasons, dtype=object))
 
     def settle_unknown_labels(self) -> None:
-        """Reject validation and test records whose class the training part does not have."""
-        labels = self.records[self._problem.target_role]
+        """Reject validation and test records with a class that the training part does not have."""
+        classes = self._problem.classes(self.records[self._problem.target_role])
+        if classes is None:
+            return
         stays = self._verdicts.stays
-        known = labels[stays & (self._parts == "train")].unique()
-        foreign = np.flatnonzero(stays & (self._parts != "train") & ~labels.isin(known).to_numpy())
-        foreign = foreign[np.isin(self._parts[foreign], [f.part for f in self._files if f.part != "train"])]
-        names = [f"class {label!r} does not occur in the training part" for label in labels.iloc[foreign]]
+        at = classes.index.to_numpy()
+        known = classes[stays[at] & (self._parts[at] == "train")].unique()
+        given = [file.part for file in self._files if file.part != "train"]
+        outside = stays[at] & np.isin(self._parts[at], given) & ~classes.isin(known).to_numpy()
+        # A record with several foreign classes is named after its first.
+        lost = classes[outside].groupby(level=0).first()
+        foreign = lost.index.to_numpy(dtype=np.int64)
+        names = [f"class {name!r} does not occur in the training part" for name in lost]
         self._verdicts.reject(foreign, "class not in the training part", np.array(names, dtype=object))
         for file in self._files:
             if file.part != "train":
@@ -175,17 +183,23 @@ class Preparation:
                 check_share(file.facts["name"], unusable, file.facts["rows"], limit)
 
     def check_classes(self, fractions: dict[str, float]) -> list[str]:
-        """Raise `DataError` when a class is too small; return warnings."""
+        """Raise `DataError` when a class or a part is too small; return warnings."""
         stays = self._verdicts.stays
         chosen = self._settings.preparation
+        check_parts(self.records["part"][stays])
+        classes = self._problem.classes(self.records[self._problem.target_role][stays])
+        if classes is None:
+            return []
+        texts = pd.Series(self._texts, dtype="str")
         return check_classes(
-            self.records[self._problem.target_role][stays],
-            self.records["part"][stays],
+            classes,
+            self.records["part"].loc[classes.index],
             self.split_off,
             chosen.min_records_per_class,
-            pd.Series(self._texts, dtype="str")[stays],
+            texts.loc[classes.index],
             chosen.split_seed,
             fractions,
+            self._problem.fewest_classes,
         )
 
     def accepted(self) -> pd.DataFrame:
@@ -238,10 +252,12 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
     kept, rejected = work.accepted(), work.rejected()
     report = work.report
     del work  # a second copy of the texts
-    classes = problem.label_names(kept[kept["part"] == "train"])
+    names = problem.label_names(kept[kept["part"] == "train"])
+    classes = names if problem.fewest_classes else ()
     parts = {part: kept[kept["part"] == part].drop(columns="part").reset_index(drop=True) for part in _ORDER}
     for part in parts.values():
-        problem.schema(classes).validate(part)
+        problem.schema(classes or None).validate(part)
+    warnings += problem.examine(parts)
     check_augmentation(settings.preparation.augmentation, classes)
     report["augmentation"] = None
     if settings.preparation.augmentation.copies:
@@ -256,14 +272,20 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
         "files": [_file_report(file, rejected) for file in files],
         "classes": list(classes),
         "parts": {
-            name: part_report(part, joined_text(part, problem.input_roles), problem.target_role, classes)
+            name: part_report(
+                part,
+                joined_text(part, problem.input_roles),
+                problem.classes(part[problem.target_role]),
+                classes,
+            )
+            | {"targets": [[*one] for one in problem.describe_targets(part[problem.target_role]).items()]}
             for name, part in parts.items()
         },
         "rejected": rejected_report(rejected, rows),
     }
-    report["imbalance"] = imbalance(report["parts"]["train"]["classes"])
+    report["imbalance"] = imbalance(report["parts"]["train"]["classes"]) if classes else None
     report["warnings"] = warnings + warnings_about(report["parts"], report["imbalance"], classes)
-    return Prepared(parts, rejected, classes, report)
+    return Prepared(parts, rejected, names, report)
 
 
 def unique_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -283,10 +305,16 @@ def _augmented(
     """The training part with altered copies at its end, and what was done."""
     if len(problem.input_roles) != 1:
         raise DataError(f"Augmentation is not there for {problem.name}, whose records have several inputs.")
+    if not problem.truncates:
+        raise DataError(
+            f"Augmentation is not there for {problem.name}, whose {problem.target_role} point into the text; "
+            "set `preparation.augmentation.copies` to 0."
+        )
     role = problem.input_roles[0]
     tally = Tally()
     augmenter = Augmenter(settings.preparation.augmentation, folder, settings.seed, train[role].tolist())
-    copies = augmenter.copies(train, role, problem.target_role, set(kept[role]), tally)
+    members = problem.classes(train[problem.target_role])
+    copies = augmenter.copies(train, role, members, set(kept[role]), tally)
     return pd.concat([train, copies], ignore_index=True), tally.as_dict()
 
 

@@ -8,7 +8,9 @@
 - `classes`: class names in head order.
 - `parts`: by "train", "validation", "test": `records` (with augmented ones), `augmented`,
   `classes` {name: count}, `shares` {name: share}, `characters` and `words` (each `min`, `p5`, `p25`,
-  `p50`, `p75`, `p95`, `p99`, `max`, `mean`), `imbalance_ratio` (largest class ÷ smallest class).
+  `p50`, `p75`, `p95`, `p99`, `max`, `mean`; in scripts without spaces each character is a word),
+  `imbalance_ratio` (largest class ÷ smallest class), `targets` (what the problem says about them,
+  [[name, figure]]; empty where their classes say enough).
 - `rejected`: `total`, `share` of all rows, `by_reason` {kind: count}, `by_file` {file: {kind: count}},
   `examples`: [{source, row, reason, text}], up to 3 for each kind.
 - `duplicates`: `files` {name: `found`, `examples` [{text, label, kept: {source, row},
@@ -31,10 +33,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from catena.data.near_duplicates import NearDuplicates
+from catena.data.scripts import word_counts
 
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
 _EXAMPLES = 3
@@ -57,17 +58,16 @@ def lengths(values: pd.Series) -> dict[str, float]:
     }
 
 
-def word_counts(texts: pd.Series) -> pd.Series:
-    """The number of words, divided by white space, of each text."""
-    return pd.Series(pc.count_substring_regex(pa.array(texts, pa.large_string()), r"\S+").to_numpy())
-
-
 def part_report(
-    records: pd.DataFrame, text: pd.Series, target: str, classes: Sequence[str]
+    records: pd.DataFrame, text: pd.Series, members: pd.Series | None, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Counts, shares and lengths of one part."""
-    counts = records[target].value_counts().reindex(list(classes), fill_value=0)
-    smallest = int(counts.min())
+    """Counts, shares and lengths of one part.
+
+    `members` are the records' classes, several rows for a record of several; none without classes.
+    """
+    found = pd.Series(dtype="str") if members is None else members
+    counts = found.value_counts().reindex(list(classes), fill_value=0)
+    smallest = int(counts.min()) if len(counts) else 0
     return {
         "records": len(records),
         "augmented": int(records["augmented"].sum()),
@@ -140,10 +140,10 @@ def imbalance(counts: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def warnings_about(parts: dict[str, Any], uneven: dict[str, Any], classes: Sequence[str]) -> list[str]:
+def warnings_about(parts: dict[str, Any], uneven: dict[str, Any] | None, classes: Sequence[str]) -> list[str]:
     """What a person should know before trusting the figures."""
     found = []
-    if uneven["ratio"] > _UNEVEN:
+    if uneven is not None and uneven["ratio"] > _UNEVEN:
         largest, smallest = uneven["largest"], uneven["smallest"]
         found.append(
             f"the classes are uneven: {largest['class']!r} has {largest['records']} training records, "

@@ -55,7 +55,9 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"`data.{part}`: {name} lies outside data/raw/{folder.name}; name a file within.")
         files.append(_read(folder, name, part, settings, problem, screen))
-    check_labels(pd.concat([file.records[problem.target_role] for file in files]), problem.target_role)
+    classes = problem.classes(pd.concat([file.records[problem.target_role] for file in files]))
+    if classes is not None:
+        check_labels(classes, problem.target_role)
     return files
 
 
@@ -66,10 +68,10 @@ def _read(
     accepted: list[pd.DataFrame] = []
     rejected: list[pd.DataFrame] = []
     rows = shown = 0
-    roles = [*problem.input_roles, problem.target_role]
-    for batch in read_records(
-        path, settings.data, roles, target=problem.target_role, keep=settings.data.keep
-    ):
+    roles = problem.raw_roles(settings.data.columns)
+    # Whether 1 and "1" are one and the same is only a question where targets name classes.
+    named = roles[-1] if problem.fewest_classes else None
+    for batch in read_records(path, settings.data, roles, target=named, keep=settings.data.keep):
         good, bad = screen.apply(batch, name)
         accepted.append(good)
         rejected.append(bad)

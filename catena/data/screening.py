@@ -35,14 +35,17 @@ class Screen:
 
     def apply(self, batch: Batch, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The accepted records (`source` and `row` among their columns) and the rejected ones."""
-        records = batch.records
+        records, kinds = self.problem.compose(batch.records)
         keep = [name for name in self.settings.data.keep if name in records]
         records[keep] = records[keep].fillna("")
-        raw_label = records[self.problem.target_role].fillna("")
-        kinds = pd.Series("", index=records.index, dtype="str")
+        raw_target = records[self.problem.target_role].fillna("")
         for role in self.problem.input_roles:
-            self._clean_text(records, role, kinds)
-        self._clean_label(records, kinds)
+            self._note_unusable_text(records, role, kinds)
+        # Before the texts are cleaned, because a target may point into them.
+        self._read_targets(records, kinds)
+        records = self._clean(records, kinds)
+        for role in self.problem.input_roles:
+            self._limit_text(records, role, kinds)
         self._check_schema(records, kinds)
         records["source"] = source
         bad = (kinds != "").to_numpy()
@@ -51,7 +54,7 @@ class Screen:
                 "source": source,
                 "row": records["row"][bad],
                 "text": self._shown(records[bad]),
-                "label": raw_label[bad].str.slice(0, SHOWN_CHARACTERS),
+                "label": raw_target[bad].str.slice(0, SHOWN_CHARACTERS),
                 "kind": kinds[bad],
                 "reason": kinds[bad],
             }
@@ -69,39 +72,46 @@ class Screen:
         parts = [part for part in (rejected, broken) if len(part)]
         return records[~bad], pd.concat(parts, ignore_index=True) if parts else rejected
 
-    def _clean_text(self, records: pd.DataFrame, role: str, kinds: pd.Series) -> None:
-        """Clean a text column in place; note those missing, too short, too long or with NUL characters."""
-        limits = self.settings.preparation
-        missing = records[role].isna()
-        texts = records[role].fillna("")
-        _note(kinds, missing, f"missing {role}")
-        _note(kinds, texts.str.contains("\0", regex=False), f"NUL character in the {role}")
-        texts = pd.Series(self.cleaner.clean(texts.tolist()), index=records.index, dtype="str")
-        length = texts.str.len()
-        short = (length > 0) & (length < limits.min_characters)
-        _note(kinds, short, f"{role} shorter than {limits.min_characters} characters")
-        long = length > limits.max_characters
-        if limits.too_long == "reject":
-            _note(kinds, long, f"{role} longer than {limits.max_characters} characters")
-        elif long.any():
-            texts = texts.str.slice(0, limits.max_characters).str.rstrip()
-        records[role] = texts
+    def _note_unusable_text(self, records: pd.DataFrame, role: str, kinds: pd.Series) -> None:
+        _note(kinds, records[role].isna(), f"missing {role}")
+        records[role] = records[role].fillna("")
+        _note(kinds, records[role].str.contains("\0", regex=False), f"NUL character in the {role}")
 
-    def _clean_label(self, records: pd.DataFrame, kinds: pd.Series) -> None:
-        """Collapse white space in the labels in place and give them their readable names."""
+    def _read_targets(self, records: pd.DataFrame, kinds: pd.Series) -> None:
+        """Collapse white space in the targets in place and give them their canonical form."""
         role = self.problem.target_role
         missing = records[role].isna()
         codes, values = pd.factorize(records[role].fillna(""))
         cleaned = Cleaner().clean([str(value) for value in values])
-        names = self.settings.data.labels
-        unnamed: set[str] = set()
-        if names is not None:
-            unnamed = {label for label in cleaned if label and label not in names}
-            cleaned = [names.get(label, label) for label in cleaned]
-        records[role] = pd.array([cleaned[code] for code in codes], dtype="str")
+        read, reasons = self.problem.read_targets(cleaned, self.settings.data.labels)
+        records[role] = pd.array([read[code] for code in codes], dtype="str")
         _note(kinds, missing, f"missing {role}")
-        if unnamed:
-            _note(kinds, records[role].isin(unnamed), f"{role} not among `data.labels`")
+        if any(reasons):
+            unusable = pd.Series([reasons[code] for code in codes], index=records.index, dtype="str")
+            for reason in dict.fromkeys(filter(None, reasons)):
+                _note(kinds, unusable == reason, reason)
+
+    def _clean(self, records: pd.DataFrame, kinds: pd.Series) -> pd.DataFrame:
+        """The records with clean texts; those noted already stay as they are."""
+        sound = (kinds == "").to_numpy()
+        if sound.all():
+            return self.problem.clean(records, self.cleaner)
+        cleaned = self.problem.clean(records[sound], self.cleaner)
+        columns = [*self.problem.input_roles, self.problem.target_role]
+        records.loc[sound, columns] = cleaned[columns]
+        return records
+
+    def _limit_text(self, records: pd.DataFrame, role: str, kinds: pd.Series) -> None:
+        """Note texts that are too short or too long, or cut the long ones, as chosen."""
+        limits = self.settings.preparation
+        length = records[role].str.len()
+        short = (length > 0) & (length < limits.min_characters)
+        _note(kinds, short, f"{role} shorter than {limits.min_characters} characters")
+        long = length > limits.max_characters
+        if limits.too_long == "reject" or not self.problem.truncates:
+            _note(kinds, long, f"{role} longer than {limits.max_characters} characters")
+        elif long.any():
+            records[role] = records[role].str.slice(0, limits.max_characters).str.rstrip()
 
     def _check_schema(self, records: pd.DataFrame, kinds: pd.Series) -> None:
         """Note the records that the problem's schema refuses, by the first check that fails."""
@@ -133,5 +143,6 @@ def _note(kinds: pd.Series, where: pd.Series, kind: str) -> None:
 
 
 def _broken_kind(reasons: pd.Series) -> pd.Series:
-    """`3 columns instead of 2` stays as it is; JSON errors lose their position."""
+    """`3 columns instead of 2` stays as it is; JSON errors and lines of CoNLL lose their position."""
+    reasons = reasons.str.replace(r" \(line \d+[^)]*\)$", "", regex=True)
     return reasons.str.replace(r"^not valid JSON: .*", "not valid JSON", regex=True)

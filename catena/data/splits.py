@@ -45,6 +45,16 @@ def assign_parts(
     return parts
 
 
+def check_parts(parts: pd.Series) -> None:
+    """Raise `DataError` when a part has no records at all."""
+    for part in ("train", "validation", "test"):
+        if not (parts == part).any():
+            raise DataError(
+                f"The {part} part has no records at all; check what was rejected, add records, or change "
+                "the fractions in `preparation`."
+            )
+
+
 def check_classes(
     labels: pd.Series,
     parts: pd.Series,
@@ -53,17 +63,20 @@ def check_classes(
     texts: pd.Series,
     seed: int,
     fractions: dict[str, float],
+    fewest: int = 2,
 ) -> list[str]:
     """Raise `DataError` when a class has too few records for training or misses a part split off.
 
+    A record of several classes comes several times. At least `fewest` classes must be there.
     Returns warnings about given (not split off) parts that miss a class.
     """
-    counts = pd.crosstab(labels, parts).reindex(columns=[*PARTS], fill_value=0)
+    counts = pd.crosstab(labels.to_numpy(), parts.to_numpy()).reindex(columns=[*PARTS], fill_value=0)
     trained = counts[counts["train"] > 0]
-    if len(trained) < 2:
-        what = f"only one class ({trained.index[0]!r})" if len(trained) else "no records at all"
+    if len(trained) < fewest:
+        what = f"only one class ({trained.index[0]!r})" if len(trained) else "no class at all"
+        needed = "two classes are" if fewest == 2 else "one class is"
         raise DataError(
-            f"The training part has {what}; at least two classes are needed, so check the label column "
+            f"The training part has {what}; at least {needed} needed, so check the label column "
             "and what was rejected."
         )
     few = counts[counts["train"] < minimum]["train"].sort_values()

@@ -32,6 +32,13 @@ def as_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def tokens_as_text(tokens: list[Any], column: str) -> str:
+    """Tokens with a space between them; raises `ValueError` where that would not give them back."""
+    if not tokens or not all(isinstance(token, str) and len(token.split()) == 1 for token in tokens):
+        raise ValueError(f"`{column}` holds no tokens, an empty one, or one with a space in it")
+    return " ".join(token.strip() for token in tokens)
+
+
 class LabelKinds:
     """Watches that all labels of a file are of one type, since 1 and "1" may or may not be one class."""
 
@@ -59,9 +66,12 @@ class LabelKinds:
             )
 
 
-def column_as_text(values: pa.ChunkedArray | pa.Array, class_names: list[str] | None, where: str) -> pa.Array:
+def column_as_text(
+    values: pa.ChunkedArray | pa.Array, class_names: list[str] | None, where: str, listed: bool = False
+) -> pa.Array:
     """An Arrow column as large strings, by the rules of `as_text`; numbered classes by their names.
 
+    Lists become JSON where the column is one that may hold them (`listed`).
     Raises `DataError` (beginning with `where`) for types that are no text.
     """
     if isinstance(values, pa.ChunkedArray):
@@ -76,12 +86,25 @@ def column_as_text(values: pa.ChunkedArray | pa.Array, class_names: list[str] | 
         return pc.take(pa.array(class_names, pa.large_string()), numbers)
     if pa.types.is_floating(kind):
         values = pc.if_else(pc.is_finite(values), values, None)
-        whole = pc.equal(values, pc.floor(values))
+        # Larger whole numbers do not fit into 64-bit integers.
+        whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
         integral = pc.cast(pc.cast(pc.floor(values), pa.int64(), safe=False), pa.large_string())
         return pc.if_else(whole, integral, pc.cast(values, pa.large_string()))
+    if listed and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        rows = values.to_pylist()
+        if class_names is not None:
+            rows = [row and _class_names(row, class_names, where) for row in rows]
+        return pa.array([as_text(row) for row in rows], pa.large_string())
     if pa.types.is_nested(kind):
         raise DataError(f"{where} holds {kind}, which is no text; flatten it, or choose another column.")
     try:
         return pc.cast(values, pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{where} holds {kind}, which cannot be read as text ({error}).") from None
+
+
+def _class_names(numbers: list[Any], names: list[str], where: str) -> list[str]:
+    """The names of some numbered classes."""
+    if not all(isinstance(number, int) and 0 <= number < len(names) for number in numbers):
+        raise DataError(f"{where}: a class number is not among the {len(names)} named classes.")
+    return [names[number] for number in numbers]

@@ -33,10 +33,17 @@ def write_params(inspection: Inspection, root: Path, name: str | None = None, fo
         raise SettingsError(
             f"There already is a params.yaml in {root}; move it away, or overwrite it with `--force`."
         )
-    if len(inspection.classes) < 2:
+    if inspection.problem == "regression" and not inspection.numbers:
+        raise DataError(
+            f"Column {inspection.label!r} of {inspection.path.name} does not hold different numbers (with a "
+            "decimal point); name another with `--label`."
+        )
+    fewest = {"classification": 2, "regression": 0}.get(inspection.problem, 1)
+    if len(inspection.classes) < fewest:
         raise DataError(
             f"Column {inspection.label!r} of {inspection.path.name} has {len(inspection.classes)} "
-            "class(es) and at least two are needed; name another with `--label`."
+            f"class(es) and at least {'one is' if fewest == 1 else 'two are'} needed; name another with "
+            "`--label`."
         )
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(inspection.path)).strip("-._").lower() or "data"
     text = _params(inspection, chosen)
@@ -118,27 +125,36 @@ def _params(inspection: Inspection, name: str) -> str:
         preparation["test_fraction"] = 0.2
         preparation.yaml_add_eol_comment("there is no test file", "test_fraction")
 
-    largest = max(inspection.classes.values()) / sum(inspection.classes.values())
-    spaced = inspection.characters["mean"] < 15 * inspection.words["mean"]
+    largest = max(inspection.classes.values(), default=1) / max(sum(inspection.classes.values()), 1)
+    spaced = inspection.unspaced < 0.5
     longest = (
         f"{inspection.words['p95']:g} words" if spaced else f"{inspection.characters['p95']:g} characters"
     )
+    at_most = f"95% of the texts have at most {longest}"
     root = CommentedMap()
     root["seed"] = 42
     root["data"] = data
     root["preparation"] = preparation
     root["problem"] = _group(name=("classification", _classes(inspection)))
-    root["tokenization"] = _group(
-        max_length=(inspection.max_length, f"95% of the texts have at most {longest}")
-    )
     defaults = Settings()
-    root["backbone"] = _group(name=(defaults.backbone.name, ""), source=(defaults.backbone.source, ""))
-    root["method"] = _group(name=(defaults.method.name, ""))
-    root["training"] = _group(epochs=(3, ""), metric=("macro_f1", "decides which epoch is kept"))
-    root["evaluation"] = _group(baselines=(list(defaults.evaluation.baselines), ""))
+    metric = ("macro_f1", "decides which epoch is kept")
+    if inspection.latin >= 0.5:
+        root["tokenization"] = _group(max_length=(inspection.max_length, at_most))
+        root["backbone"] = _group(name=(defaults.backbone.name, ""), source=(defaults.backbone.source, ""))
+        root["method"] = _group(name=(defaults.method.name, ""))
+        root["training"] = _group(epochs=(3, ""), metric=metric)
+        root["evaluation"] = _group(baselines=(["tfidf", "backbone"], ""))
+    else:
+        root |= _from_scratch(inspection, at_most, spaced)
+        root["training"]["metric"] = metric[0]
+        root["training"].yaml_add_eol_comment(metric[1], "metric")
     root["registry"] = _group(model=(name, "name of the registered model"))
     floor = min(round(largest, 2), 0.99)
     root["gate"] = CommentedMap(floors=_group(accuracy=(floor, "what always saying the largest class gives")))
+    if inspection.problem == "tagging":
+        _for_entities(root, inspection)
+    elif inspection.problem != "classification":
+        _for_sets_or_numbers(root, inspection)
     root.yaml_set_start_comment(
         f"What to train, from a look at {inspection.path.name}. Every parameter with its meaning and range:\n"
         "docs/settings.md. Whatever is left out of a group keeps its default; the groups stay, since DVC\n"
@@ -150,6 +166,60 @@ def _params(inspection: Inspection, name: str) -> str:
     yaml.width = 200
     yaml.dump(root, stream)
     return stream.getvalue()
+
+
+def _for_entities(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what is otherwise for the problem of tagging."""
+    root["problem"] = _group(name=("tagging", _classes(inspection)))
+    if inspection.words_end == "tokenizer":
+        root["problem"]["words"] = "tokenizer"
+        root["problem"].yaml_add_eol_comment("entities end before punctuation", "words")
+    if root["backbone"].get("type") == "convolutional":
+        root["backbone"]["type"] = "transformer"
+    del root["training"]["metric"]
+    root["evaluation"] = _group(baselines=(["phrases"], "entities known from training"))
+    root["gate"] = CommentedMap(floors=_group(entity_f1=(0.5, "")))
+
+
+def _for_sets_or_numbers(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what is otherwise for texts with several classes, or with a number."""
+    pretrained = ["backbone"] if "backbone" in root["evaluation"]["baselines"] else []
+    if inspection.problem == "multilabel":
+        root["problem"] = _group(name=("multilabel", _classes(inspection)))
+        if inspection.separator != "|":
+            root["problem"]["separator"] = inspection.separator
+        metric, simplest = "micro_f1", "majority"
+        floors = _group(micro_f1=(0.3, "over all records and classes"))
+    else:
+        numbers = ", ".join(f"{name} {value:g}" for name, value in inspection.numbers.items())
+        root["problem"] = _group(name=("regression", numbers))
+        metric, simplest = "r2", "mean"
+        floors = _group(r2=(0.0, "what always saying the mean gives"))
+    root["training"]["metric"] = metric
+    root["evaluation"] = _group(baselines=([simplest, "tfidf", *pretrained], ""))
+    root["gate"] = CommentedMap(floors=floors)
+
+
+def _from_scratch(inspection: Inspection, at_most: str, spaced: bool) -> CommentedMap:
+    """Groups for texts in another script than the default backbone reads."""
+    length = inspection.max_length
+    if not spaced:
+        length = min(max(-(-int(inspection.characters["p95"] + 2) // 16) * 16, 16), 512)
+    tokenizer = ("wordpiece" if spaced else "characters", "learned from the training part")
+    english = Settings().backbone.name
+    return CommentedMap(
+        tokenization=_group(tokenizer=tokenizer, max_length=(length, at_most)),
+        backbone=_group(
+            name=("scratch", f"{inspection.latin:.0%} of the letters are Latin; {english} reads English"),
+            type=("convolutional", "or recurrent, or transformer; or a pretrained one of your language"),
+            source=("scratch", ""),
+        ),
+        method=_group(name=("full", "")),
+        training=_group(
+            epochs=(10, ""), learning_rate=(0.003, ""), dropout=(0.5, ""), weight_averaging=(0.98, "")
+        ),
+        evaluation=_group(baselines=(["tfidf"], "")),
+    )
 
 
 def _group(**values: tuple[Any, str]) -> CommentedMap:

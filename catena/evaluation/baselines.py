@@ -5,30 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from catena.data.scratch import has_weights
+from catena.data.scripts import unspaced_share
+from catena.errors import SettingsError
 from catena.files import complete_file, sha256_file
-from catena.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from catena.evaluation.base import Evaluation
 
 _LOG = logging.getLogger(__name__)
 
 #: Raise when a baseline changes, so that predictions kept from before are not used.
-_VERSION = 1
+_VERSION = 2
 
-Learned = tuple[np.ndarray, np.ndarray]
+#: Predictions as canonical targets `(records,)`, and how sure of each, where that means something.
+Learned = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class BaselineData:
-    """What the baselines learn from and are tested on: tables with `text` and `label`.
+    """What the baselines learn from and are tested on: prepared records.
 
-    `backbone` is the folder of the untouched pretrained network, `max_length` in tokens.
+    `backbone` is the folder of the untouched pretrained network, `max_length` in tokens,
+    `backbone_records` the most records that are embedded to learn from. `columns` are the inputs
+    and the target.
     """
 
     train: pd.DataFrame
@@ -36,9 +45,28 @@ class BaselineData:
     backbone: Path
     max_length: int
     seed: int
+    backbone_records: int = 2000
+    columns: tuple[str, ...] = ("text", "label")
 
 
-def baseline_predictions(data: BaselineData, settings: EvaluationSettings, cache: Path) -> pd.DataFrame:
+def chosen_baselines(evaluation: Evaluation, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The names in `evaluation.baselines`, each once; by default the problem's own choice.
+
+    Raises `SettingsError` for one the problem does not have.
+    """
+    names = tuple(dict.fromkeys(evaluation.default_baselines if wanted is None else wanted))
+    for name in names:
+        if name not in evaluation.baselines:
+            known = ", ".join(evaluation.baselines) or "none"
+            raise SettingsError(
+                f"`evaluation.baselines`: this problem has no baseline `{name}`; there are: {known}."
+            )
+    return names
+
+
+def baseline_predictions(
+    data: BaselineData, evaluation: Evaluation, names: Sequence[str], cache: Path
+) -> pd.DataFrame:
     """Columns `baseline:<name>` and `baseline:<name>:confidence` for the test records, in their order.
 
     Each baseline learns from exactly the records that the model learned from, less their altered
@@ -46,24 +74,23 @@ def baseline_predictions(data: BaselineData, settings: EvaluationSettings, cache
     `cache` as `<hash of data and settings>.parquet`; a damaged file there is made again.
     """
     if "augmented" in data.train:
-        data = BaselineData(
-            data.train[~data.train["augmented"].astype(bool)],
-            data.test,
-            data.backbone,
-            data.max_length,
-            data.seed,
-        )
+        data = replace(data, train=data.train[~data.train["augmented"].astype(bool)])
     columns: dict[str, np.ndarray] = {}
     content = _content_hash(data)
-    for name in dict.fromkeys(settings.baselines):
-        key = _key(name, content, data, settings)
+    for name in names:
+        if name == "backbone" and not has_weights(data.backbone):
+            print("no backbone baseline: before training, this backbone has learned nothing", flush=True)
+            continue
+        key = _key(name, content, data, evaluation.target)
         kept = cache / f"{key}.parquet"
         found = _read(kept, len(data.test))
         if found is None:
             print(f"fitting the {name} baseline on {len(data.train):,} records", flush=True)
-            found = _learn(name, data, settings)
+            found = evaluation.baselines[name][1](data)
             _write(kept, found)
-        columns[f"baseline:{name}"], columns[f"baseline:{name}:confidence"] = found
+        columns[f"baseline:{name}"] = found[0]
+        if found[1] is not None:
+            columns[f"baseline:{name}:confidence"] = found[1]
     return pd.DataFrame(columns, index=data.test.index)
 
 
@@ -83,32 +110,45 @@ def tfidf(data: BaselineData) -> Learned:
     Banking77 that is both stronger and faster than adding word pairs. Writing without spaces
     between words is taken as characters and pairs of them.
     """
+    features, unseen = word_weights(data.train["text"].tolist(), data.test["text"].tolist())
+    return _logistic_regression(features, data.train["label"], unseen, 10.0)
+
+
+def word_weights(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:
+    """Sparse TF-IDF weights of the words of both parts, by the counts of the training part."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    train, test = data.train["text"].tolist(), data.test["text"].tolist()
-    spaceless = sum(map(len, train)) > 12 * sum(len(text.split()) for text in train)
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True,
-        dtype=np.float64,
-        **({"analyzer": "char", "ngram_range": (1, 2)} if spaceless else {"token_pattern": r"\b\w+\b"}),
-    )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, **word_options(train))
     features = vectorizer.fit_transform(train)
-    return _logistic_regression(features, data.train["label"], vectorizer.transform(test), 10.0)
+    return features, vectorizer.transform(test)
 
 
-def backbone(data: BaselineData, most: int) -> Learned:
+def word_options(texts: Sequence[str]) -> dict[str, Any]:
+    """How scikit-learn's vectorizers are to find words: between spaces, or one and two characters."""
+    if unspaced_share(texts) > 0.5:
+        return {"analyzer": "char", "ngram_range": (1, 2)}
+    return {"token_pattern": r"\b\w+\b"}
+
+
+def backbone(data: BaselineData) -> Learned:
     """The network before fine-tuning: logistic regression on its mean-pooled, normalised output.
 
-    Learns from at most `most` training records, drawn by class, because embedding them all
-    would take as long as an epoch of training.
+    Learns from at most `backbone_records` training records, drawn by class, because embedding
+    them all would take as long as an epoch of training.
     """
+    chosen = stratified_sample(data.train["label"], data.backbone_records, data.seed)
+    train = data.train.iloc[chosen]
+    features, unseen = backbone_vectors(data, train)
+    return _logistic_regression(features, train["label"], unseen, 10.0)
+
+
+def backbone_vectors(data: BaselineData, train: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The untouched network's vectors of some training texts and of all test texts."""
     from catena.training.embedding import embed_texts
 
-    chosen = stratified_sample(data.train["label"], most, data.seed)
-    train = data.train.iloc[chosen]
     texts = [*train["text"], *data.test["text"]]
     vectors = embed_texts(data.backbone, texts, data.max_length).astype(np.float64)
-    return _logistic_regression(vectors[: len(train)], train["label"], vectors[len(train) :], 10.0)
+    return vectors[: len(train)], vectors[len(train) :]
 
 
 def stratified_sample(labels: pd.Series, most: int, seed: int) -> np.ndarray:
@@ -125,15 +165,6 @@ def stratified_sample(labels: pd.Series, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _learn(name: str, data: BaselineData, settings: EvaluationSettings) -> Learned:
-    ways: dict[str, Callable[[], Learned]] = {
-        "majority": lambda: majority(data),
-        "tfidf": lambda: tfidf(data),
-        "backbone": lambda: backbone(data, settings.backbone_records),
-    }
-    return ways[name]()
-
-
 def _logistic_regression(
     features: object, labels: Sequence[str] | pd.Series, unseen: object, strength: float
 ) -> Learned:
@@ -148,23 +179,27 @@ def _logistic_regression(
 
 def _content_hash(data: BaselineData) -> str:
     digest = hashlib.sha256()
-    for column in (data.train["text"], data.train["label"], data.test["text"]):
-        digest.update(json.dumps(column.tolist()).encode())
+    for part in (data.train, data.test):
+        for name in data.columns:
+            digest.update(json.dumps(part[name].tolist()).encode())
     return digest.hexdigest()
 
 
-def _key(name: str, content: str, data: BaselineData, settings: EvaluationSettings) -> str:
+def _key(name: str, content: str, data: BaselineData, target: str) -> str:
     """Hash of everything the baseline's predictions depend on."""
-    parts: list[object] = [_VERSION, name, content]
+    parts: list[object] = [_VERSION, name, target, content]
     if name == "backbone":
         weights = [sha256_file(path) for path in sorted(data.backbone.glob("*.safetensors"))]
-        parts += [data.seed, settings.backbone_records, data.max_length, weights]
+        parts += [data.seed, data.backbone_records, data.max_length, weights]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _write(path: Path, learned: Learned) -> None:
+    table = pd.DataFrame({"prediction": learned[0].astype(str)})
+    if learned[1] is not None:
+        table["confidence"] = learned[1]
     with complete_file(path) as partial:
-        pd.DataFrame({"prediction": learned[0].astype(str), "confidence": learned[1]}).to_parquet(partial)
+        table.to_parquet(partial)
 
 
 def _read(path: Path, records: int) -> Learned | None:
@@ -172,10 +207,11 @@ def _read(path: Path, records: int) -> Learned | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_parquet(path, columns=["prediction", "confidence"])
+        table = pd.read_parquet(path)
     except (pa.ArrowException, OSError, KeyError, ValueError):
         table = pd.DataFrame()
-    if len(table) != records or table.isna().any(axis=None):
+    if len(table) != records or "prediction" not in table or table.isna().any(axis=None):
         _LOG.warning("%s is damaged and made again.", path.name)
         return None
-    return table["prediction"].to_numpy(dtype=object), table["confidence"].to_numpy(dtype=np.float64)
+    confidence = table["confidence"].to_numpy(dtype=np.float64) if "confidence" in table else None
+    return table["prediction"].to_numpy(dtype=object), confidence

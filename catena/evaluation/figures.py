@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from catena.data.scripts import shortened
+
 # matplotlib draws in these colours; each is then replaced by the page's own.
 _INK, _LINE, _ACCENT, _MUTED, _BAD = "#010203", "#020304", "#030405", "#040506", "#050607"
 _PAGE_COLOURS = {
@@ -24,6 +27,8 @@ _PAGE_COLOURS = {
     _MUTED: "var(--muted)",
     _BAD: "var(--bad)",
 }
+#: The lines of one chart of the training curve; what comes after them is left out.
+_CURVES = ((_MUTED, "-"), (_ACCENT, "-"), (_MUTED, "--"), (_ACCENT, "--"))
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "catena",
@@ -123,7 +128,8 @@ def confusion_chart(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> s
         axes.set_ylim(classes - 0.5, -0.5)
         if classes <= 40:
             small = 9 if classes <= 16 else 6
-            axes.set_xticks(range(classes), [_short(name) for name in labels], rotation=90, fontsize=small)
+            upright: Any = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+            axes.set_xticks(range(classes), [_short(name) for name in labels], fontsize=small, **upright)
             axes.set_yticks(range(classes), [_short(name) for name in labels], fontsize=small)
         axes.set_xlabel("predicted")
         axes.set_ylabel("actual")
@@ -152,27 +158,38 @@ def curve_charts(curve: pd.DataFrame) -> list[str]:
     """Loss, and the validation scores, over the steps of the training."""
     charts = []
     with matplotlib.rc_context(_STYLE):
-        losses = {"loss": "training", "validation_log_loss": "validation"}
-        scores = {"validation_accuracy": "accuracy", "validation_macro_f1": "macro F1"}
+        losses = {"loss": "training", "validation_log_loss": "validation", "validation_loss": "validation"}
+        measured = sorted(name for name in map(str, curve.columns) if name.startswith("validation_"))
+        scores = {column: _score_name(column) for column in measured if column not in losses}
         for name, title, columns in (
-            ("loss", "loss (nats)", losses),
+            ("loss", "loss" if "validation_loss" in curve else "loss (nats)", losses),
             ("scores", "validation score", scores),
         ):
             known = {column: text for column, text in columns.items() if column in curve}
             if not any(curve[column].notna().any() for column in known):
                 continue
             figure, axes = _new(2.9)
-            for (column, text), colour in zip(known.items(), (_MUTED, _ACCENT), strict=False):
+            for (column, text), (colour, dashes) in zip(known.items(), _CURVES, strict=False):
                 points = curve[["step", column]].dropna()
                 marker = "o" if len(points) <= 40 else ""
                 axes.plot(
-                    points["step"], points[column], color=colour, marker=marker, markersize=5, label=text
+                    points["step"],
+                    points[column],
+                    dashes,
+                    color=colour,
+                    marker=marker,
+                    markersize=5,
+                    label=text,
                 )
             axes.set_xlabel("step")
             axes.set_ylabel(title)
             axes.legend(loc="best")
             charts.append(_svg(figure, f"curve-{name}", f"Training curve: {title} by step"))
     return charts
+
+
+def _score_name(column: str) -> str:
+    return column.removeprefix("validation_").replace("_", " ").replace("f1", "F1").replace("r2", "R²")
 
 
 def _new(height: float) -> tuple[Figure, Axes]:
@@ -182,14 +199,16 @@ def _new(height: float) -> tuple[Figure, Axes]:
 
 def _short(name: str, most: int = 22) -> str:
     # A dollar sign would start a formula.
-    name = name if len(name) <= most else f"{name[: most - 1]}…"
-    return name.replace("$", r"\$")
+    return shortened(name, most).replace("$", r"\$")
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an element for an HTML page: no sizes, no dates, ids of its own, page colours."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    with warnings.catch_warnings():
+        # It is the page that draws the letters, in a font that has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

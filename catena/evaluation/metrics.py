@@ -44,11 +44,12 @@ def evaluate_predictions(path: Path, **changes: Any) -> dict[str, Any]:
     Raises `DataError` where the file is missing, cut off or lacks columns.
     """
     predictions = read_predictions(path)
-    return score(Predictions(predictions.records, predictions.plan.with_changes(**changes)))
+    plan = predictions.plan.with_changes(**changes)
+    return predictions.evaluation.score(Predictions(predictions.records, plan))
 
 
 def score(predictions: Predictions) -> dict[str, Any]:
-    """All figures about predictions, ready for JSON; see `evaluate_predictions`."""
+    """All figures about predictions of one class for each record; see `evaluate_predictions`."""
     plan, records = predictions.plan, predictions.records
     model = Rival.of(records, plan.label_names)
     draws = (plan.samples, plan.seed, plan.confidence)
@@ -71,7 +72,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
                 "samples": plan.samples,
                 "confidence": plan.confidence,
                 "seed": plan.seed,
-                "metric": plan.metric,
+                "metric": plan.metric or "macro_f1",
             },
         }
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +14,11 @@ import pyarrow.parquet as pq
 
 from catena.errors import DataError
 from catena.files import complete_file
+from catena.problems import Problem, get_problem
+from catena.settings import ProblemSettings
+
+if TYPE_CHECKING:
+    from catena.evaluation.base import Evaluation
 
 _KEY = b"catena"
 
@@ -23,10 +29,11 @@ class EvaluationPlan:
 
     label_names: tuple[str, ...]
     fingerprint: str
+    problem: dict[str, Any] = field(default_factory=dict)
     samples: int = 1000
     confidence: float = 0.95
     seed: int = 42
-    metric: str = "macro_f1"
+    metric: str | None = None
     slices: tuple[str, ...] = ()
     worst_errors: int = 25
 
@@ -40,6 +47,16 @@ class Predictions:
 
     records: pd.DataFrame
     plan: EvaluationPlan
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The problem that the predictions solve."""
+        return get_problem(ProblemSettings.model_validate(self.plan.problem))
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """How such predictions are judged."""
+        return self.problem.evaluation()
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -73,17 +90,9 @@ def read_predictions(path: Path) -> Predictions:
         ) from None
     plan = _plan(path, (table.schema.metadata or {}).get(_KEY))
     records = table.to_pandas()
-    needed = ["id", "label", "prediction", "confidence", *(f"p:{name}" for name in plan.label_names)]
-    missing = [name for name in needed if name not in records]
-    if missing:
-        raise DataError(f"{path} has no column `{missing[0]}`; run the evaluate stage again.")
-    if not len(records):
-        raise DataError(f"{path} holds no records; the test part must not be empty.")
-    for name in needed:
-        if records[name].isna().any():
-            row = int(records[name].isna().to_numpy().argmax()) + 1
-            raise DataError(f"{path}: column `{name}` is empty in row {row}; run the evaluate stage again.")
-    return Predictions(records, plan)
+    predictions = Predictions(records, plan)
+    predictions.evaluation.check_columns(records, plan.label_names, path)
+    return predictions
 
 
 def _plan(path: Path, metadata: bytes | None) -> EvaluationPlan:
@@ -92,7 +101,9 @@ def _plan(path: Path, metadata: bytes | None) -> EvaluationPlan:
         lists: dict[str, Any] = {
             key: tuple(value) for key, value in values.items() if isinstance(value, list)
         }
-        return EvaluationPlan(**{**values, **lists})
+        plan = EvaluationPlan(**{**values, **lists})
+        ProblemSettings.model_validate(plan.problem)
+        return plan
     except (ValueError, TypeError, AttributeError):
         raise DataError(
             f"{path} was not written by the evaluate stage of this version (no plan in its metadata); "

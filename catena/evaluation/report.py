@@ -50,8 +50,8 @@ def write_report(path: Path, source: ReportSource) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def render_report(source: ReportSource) -> str:
-    """The page as HTML."""
+def page_environment() -> Environment:
+    """The templates' environment: everything escaped, numbers as people read them."""
     environment = Environment(
         loader=PackageLoader("catena.evaluation", "."),
         autoescape=True,
@@ -60,8 +60,14 @@ def render_report(source: ReportSource) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent, score=_score, count=_count, interval=_interval, p=_p_value, code=_code
+        percent=_percent, score=_score, count=_count, interval=_interval, p=_p_value, code=_code, cell=_cell
     )
+    return environment
+
+
+def render_report(source: ReportSource) -> str:
+    """The page as HTML."""
+    environment = page_environment()
     metrics, plan = source.metrics, source.predictions.plan
     lists = notable_records(source.predictions, plan.worst_errors)
     behaviour = metrics.get("behaviour")
@@ -183,6 +189,15 @@ def _interval(bounds: Sequence[float] | None, percent: bool = False) -> str:
 def _code(text: str) -> Markup:
     """Escaped text in which `backticks` have become code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+
+
+def _cell(value: object) -> str:
+    """A number or a word of any table."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _p_value(value: float) -> str:

@@ -39,11 +39,12 @@ class PairedTest:
     p_value: float
     records: int
     samples: int
+    higher_is_better: bool = True
 
     @property
     def gain(self) -> float:
         """The difference with its sign turned so that above 0 means that A is better."""
-        return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
+        return self.difference if self.higher_is_better else -self.difference
 
 
 def paired_difference(
@@ -65,7 +66,7 @@ def paired_difference(
     that does not exist.
     """
     check_metric(metric)
-    table_a, table_b = _aligned(predictions_a, predictions_b)
+    table_a, table_b = aligned(predictions_a, predictions_b, "label")
     if label_names is None:
         label_names = sorted({*table_a["label"], *table_a["prediction"], *table_b["prediction"]})
     rival_a, rival_b = Rival.of(table_a, label_names), Rival.of(table_b, label_names)
@@ -80,9 +81,10 @@ def paired_difference(
         difference=score_a - score_b,
         low=low,
         high=high,
-        p_value=_two_sided(differences),
+        p_value=two_sided(differences),
         records=len(table_a),
         samples=samples,
+        higher_is_better=metric not in LOWER_IS_BETTER,
     )
 
 
@@ -146,17 +148,17 @@ def _resampled_by_record(
     return {metric: [np.concatenate(scores) for scores in by_rival] for metric, by_rival in blocks.items()}
 
 
-def _two_sided(differences: Floats) -> float:
+def two_sided(differences: Floats) -> float:
     """Twice the smaller share of resamples at or beyond 0, counting the observed one too."""
     known = differences[~np.isnan(differences)]
     beyond = min(int((known <= 0).sum()), int((known >= 0).sum()))
     return min(1.0, 2 * (beyond + 1) / (len(known) + 1))
 
 
-def _aligned(table_a: pd.DataFrame, table_b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables sorted by `id`, after checking that they hold the same labelled records."""
+def aligned(table_a: pd.DataFrame, table_b: pd.DataFrame, target: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables sorted by `id`, after checking that they hold the same records with the same targets."""
     for name, table in (("first", table_a), ("second", table_b)):
-        missing = [column for column in ("id", "label", "prediction") if column not in table]
+        missing = [column for column in ("id", target, "prediction") if column not in table]
         if missing:
             raise DataError(f"The {name} model's predictions have no column `{missing[0]}`.")
         if not len(table):
@@ -171,10 +173,10 @@ def _aligned(table_a: pd.DataFrame, table_b: pd.DataFrame) -> tuple[pd.DataFrame
             f"The two models were not tested on the same records ({len(table_a)} and {len(table_b)}); "
             "evaluate both on one test part before comparing them."
         )
-    if (table_a["label"] != table_b["label"]).any():
-        row = int(np.argmax(table_a["label"].to_numpy() != table_b["label"].to_numpy()))
+    if (table_a[target] != table_b[target]).any():
+        row = int(np.argmax(table_a[target].to_numpy() != table_b[target].to_numpy()))
         raise DataError(
-            f"Record {table_a['id'][row]!r} has label {table_a['label'][row]!r} in one table and "
-            f"{table_b['label'][row]!r} in the other; evaluate both models on one test part."
+            f"Record {table_a['id'][row]!r} has {target} {table_a[target][row]!r} in one table and "
+            f"{table_b[target][row]!r} in the other; evaluate both models on one test part."
         )
     return table_a, table_b

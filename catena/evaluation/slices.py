@@ -49,14 +49,18 @@ class SliceScore:
     worse: bool
 
 
-def find_slices(records: pd.DataFrame, columns: Sequence[str] = ()) -> list[Slice]:
+def find_slices(
+    records: pd.DataFrame, columns: Sequence[str] = (), classes: str | None = "label"
+) -> list[Slice]:
     """Slices by class, by length and by the values of `columns`, none of them empty or everything.
+
+    `classes` names the column with each record's one class, where there is such a thing.
 
     They depend on the records alone, never on predictions (but for `n_tokens` and `truncated`,
     which tell of the model's input): two models tested on the same records have the same slices.
     Raises `SettingsError` for a column that the records do not have.
     """
-    found = [*_by_value(records["label"], "class")]
+    found = [*_by_value(records[classes], "class")] if classes is not None else []
     if "text" in records:
         found += _by_quartile(records["text"].str.len(), "characters")
     if "n_tokens" in records:
@@ -77,7 +81,7 @@ def score_slices(
     rival: Rival, slices: Sequence[Slice], samples: int, seed: int, confidence: float
 ) -> list[SliceScore]:
     """Score each slice; those clearly worse than the rest are marked at level `1 - confidence`."""
-    p_values = _holm([_below_the_rest(rival.correct, one.inside) for one in slices])
+    p_values = holm([_below_the_rest(rival.correct, one.inside) for one in slices])
     return [
         _score(rival, one, p_value, samples, seed, confidence)
         for one, p_value in zip(slices, p_values, strict=True)
@@ -121,7 +125,7 @@ def _below_the_rest(correct: NDArray[np.bool_], inside: NDArray[np.bool_]) -> fl
     )
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Step-down correction for looking at many slices."""
     adjusted = [1.0] * len(p_values)
     highest = 0.0

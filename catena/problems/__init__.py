@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from catena.problems.base import HeadSpec, Problem
+from catena.problems.base import HeadSpec, Outputs, Problem
 from catena.problems.classification import Classification
+from catena.problems.multilabel import Multilabel
+from catena.problems.ranking import Ranking
+from catena.problems.regression import Regression
+from catena.problems.tagging import Tagging
+from catena.settings import ProblemSettings
 
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Classification,)}
+PROBLEMS: dict[str, type[Problem]] = {
+    problem.name: problem
+    for problem in (
+        Classification,
+        Multilabel,
+        Regression,
+        Ranking,
+        Tagging,
+    )
+}  # fmt: skip
 
-__all__ = ["PROBLEMS", "HeadSpec", "Problem", "get_problem"]
+__all__ = ["PROBLEMS", "HeadSpec", "Outputs", "Problem", "get_problem"]
 
 
-def get_problem(name: str) -> Problem:
-    """The problem called `name` in `params.yaml`."""
-    return PROBLEMS[name]()
+def get_problem(settings: ProblemSettings | str) -> Problem:
+    """The problem that `problem` in `params.yaml` describes, or the one of this name as it is by default."""
+    if isinstance(settings, str):
+        settings = ProblemSettings.model_validate({"name": settings})
+    return PROBLEMS[settings.name](settings)

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from catena.settings import TokenizationSettings
+    from catena.data.cleaning import Cleaner
+    from catena.evaluation.base import Evaluation
+    from catena.settings import ProblemSettings, TokenizationSettings
+
+#: What a network says of rows of features: one vector for each row `(rows, outputs)`, or, from a head
+#: over tokens, one array `(tokens of the row, outputs)` for each row.
+Outputs = np.ndarray | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -29,25 +35,86 @@ class HeadSpec:
 class Problem(ABC):
     """Record schema, record → features, head and loss, outputs → prediction, metrics.
 
-    One subclass each in its own module, named in `catena.problems.PROBLEMS`.
+    One subclass each in its own module, named in `catena.problems.PROBLEMS`. A prepared record
+    consists of texts: the input columns, and the target in a canonical form, so that equal targets
+    are equal texts.
     """
 
     name: ClassVar[str]
     #: Roles a user's columns play: those the model reads, and the one it learns to say.
     input_roles: ClassVar[tuple[str, ...]]
     target_role: ClassVar[str]
-    #: Metrics of `validation_metrics`, and whether higher is better.
+    #: Inputs that decide the part a record goes to; by default all of them.
+    split_roles: ClassVar[tuple[str, ...] | None] = None
+    #: Classes that the training part must hold at least; 0 where targets have no classes.
+    fewest_classes: ClassVar[int] = 2
+    #: Whether a long text may be cut off; not where targets point into it.
+    truncates: ClassVar[bool] = True
+    #: Whether `training.class_weights` means anything.
+    weighs_classes: ClassVar[bool] = False
+    #: Metrics of `validation_metrics`, and whether higher is better; the first is the one that decides
+    #: where `training.metric` does not say.
     validation_metric_names: ClassVar[Mapping[str, bool]]
 
+    def __init__(self, settings: ProblemSettings) -> None:
+        self.settings = settings
+
     # -- records (no torch) ---------------------------------------------------------------
+
+    def raw_roles(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """The roles read from a file whose columns `data.columns` names."""
+        return (*self.input_roles, self.target_role)
+
+    def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+        """Raw roles → input roles and target, still raw; and why a record is unusable ("" if it is not)."""
+        return records, pd.Series("", index=records.index, dtype="str")
+
+    def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:
+        """The records with clean inputs; a target that points into the text moves along."""
+        cleaned = {
+            role: pd.Series(cleaner.clean(records[role].tolist()), index=records.index, dtype="str")
+            for role in self.input_roles
+        }
+        return records.assign(**cleaned)
+
+    def read_targets(
+        self, values: Sequence[str], names: Mapping[str, str] | None
+    ) -> tuple[list[str], list[str]]:
+        """Distinct raw targets → canonical ones, and why one cannot be used ("" where it can).
+
+        White space in `values` is collapsed already; `names` is `data.labels`.
+        """
+        if names is None:
+            return list(values), [""] * len(values)
+        unknown = f"{self.target_role} not among `data.labels`"
+        return (
+            [names.get(value, value) for value in values],
+            [unknown if value and value not in names else "" for value in values],
+        )
+
+    def classes(self, targets: pd.Series) -> pd.Series | None:
+        """The class of each record, or several rows for one of several classes; `None` where there are none.
+
+        The index is that of `targets`.
+        """
+        return targets
+
+    def label_names(self, records: pd.DataFrame) -> tuple[str, ...]:
+        """The classes in the training records, in the order of the head's outputs."""
+        classes = self.classes(records[self.target_role])
+        return () if classes is None else tuple(sorted(classes.unique()))
+
+    def examine(self, parts: Mapping[str, pd.DataFrame]) -> list[str]:
+        """Warnings about the finished parts. Raises `DataError` where nothing can be learned or tested."""
+        return []
+
+    def describe_targets(self, targets: pd.Series) -> dict[str, float]:
+        """Figures about the targets of one part for the quality report; by default its classes say enough."""
+        return {}
 
     @abstractmethod
     def schema(self, label_names: Sequence[str] | None = None) -> pa.DataFrameSchema:
         """Schema of prepared records (columns named by role); `label_names` closes the target."""
-
-    @abstractmethod
-    def label_names(self, records: pd.DataFrame) -> tuple[str, ...]:
-        """The classes in the training records, in the order of the head's outputs."""
 
     @abstractmethod
     def encode(
@@ -57,10 +124,11 @@ class Problem(ABC):
         settings: TokenizationSettings,
         label_names: Sequence[str],
     ) -> dict[str, list[Any]]:
-        """Records → features, one list entry per record.
+        """Records → features, one list entry for each row.
 
-        Always holds `input_ids` (list of int) and `n_tokens` (length before truncation);
-        `labels` too when the records have the target role.
+        Always holds `input_ids` (list of int) and `n_tokens` (length before truncation); `labels`
+        (int, float or a list of either) too when the records have the target role. A problem that
+        cuts records into windows gives several rows for one, and `record`, its position.
         """
 
     # -- network ---------------------------------------------------------------------------
@@ -83,14 +151,83 @@ class Problem(ABC):
         class_weights: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        """Mean loss in nats of a batch."""
+        """Mean loss of a batch, in nats where it is a likelihood's."""
+
+    def balanced_weights(self, labels: Any, classes: int) -> list[float]:
+        """`training.class_weights: balanced`, from the labels of the training features.
+
+        By default n / (classes · n_class), as in scikit-learn.
+        """
+        counts = np.bincount(np.asarray(labels), minlength=classes)
+        return [float(weight) for weight in len(labels) / (classes * counts)]
 
     # -- predictions (no torch) --------------------------------------------------------------
 
     @abstractmethod
-    def predictions(self, logits: np.ndarray, label_names: Sequence[str]) -> pd.DataFrame:
-        """Logits `(records, outputs)` → columns `prediction`, `confidence`, `p:<label>`…"""
+    def predictions(
+        self,
+        outputs: Outputs,
+        records: pd.DataFrame,
+        features: Mapping[str, list[Any]],
+        label_names: Sequence[str],
+    ) -> pd.DataFrame:
+        """Outputs for the rows of `features` → one row for each of `records`, in their order.
+
+        `prediction` is a canonical target; other columns are those of `output_columns`.
+        """
 
     @abstractmethod
-    def validation_metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """The quick metrics of one evaluation during training."""
+    def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
+        """The columns of `predictions` and their MLflow types (`string`, `double`)."""
+
+    @abstractmethod
+    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+        """The quick metrics of one evaluation during training.
+
+        `labels` as in the features: an array, or a list of arrays where each row has several.
+        """
+
+    @abstractmethod
+    def evaluation(self) -> Evaluation:
+        """How its predictions are judged."""
+
+
+def encode_texts(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TokenizationSettings,
+    pairs: Sequence[str] | None = None,
+) -> dict[str, list[Any]]:
+    """`input_ids`, cut to `settings.max_length`, and `n_tokens`, their number before that.
+
+    With `pairs`, each text is followed by its partner; what is too long is cut off the longer one.
+    """
+    second = [] if pairs is None else [list(pairs)]
+    input_ids = tokenizer(list(texts), *second, return_attention_mask=False)["input_ids"] if texts else []
+    n_tokens = [len(ids) for ids in input_ids]
+    # tokenized once more only where something is cut off, so that its length before is known
+    long = [row for row, length in enumerate(n_tokens) if length > settings.max_length]
+    if long:
+        tokenizer.truncation_side = settings.truncation_side
+        chosen = [[column[row] for row in long] for column in (texts, *second)]
+        cut = tokenizer(*chosen, truncation=True, max_length=settings.max_length)
+        for row, ids in zip(long, cut["input_ids"], strict=True):
+            input_ids[row] = ids
+    return {"input_ids": input_ids, "n_tokens": n_tokens}
+
+
+def pad_inputs(
+    features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` `(batch, length)`, the length a multiple of `pad_to`."""
+    import torch
+
+    longest = max(len(feature["input_ids"]) for feature in features)
+    length = max(-(-longest // pad_to), 1) * pad_to
+    input_ids = np.full((len(features), length), pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros((len(features), length), dtype=np.int64)
+    for row, feature in enumerate(features):
+        ids = feature["input_ids"]
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}

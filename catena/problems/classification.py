@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.problems.base import HeadSpec, Problem
+from catena.problems.base import HeadSpec, Outputs, Problem, encode_texts, pad_inputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
 
@@ -24,9 +25,10 @@ class Classification(Problem):
     name = "classification"
     input_roles = ("text",)
     target_role = "label"
+    weighs_classes = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
-        "accuracy": True,
         "macro_f1": True,
+        "accuracy": True,
         "log_loss": False,
     }
 
@@ -41,9 +43,6 @@ class Classification(Problem):
             }
         )
 
-    def label_names(self, records: pd.DataFrame) -> tuple[str, ...]:
-        return tuple(sorted(records["label"].unique()))
-
     def encode(
         self,
         records: pd.DataFrame,
@@ -51,17 +50,7 @@ class Classification(Problem):
         settings: TokenizationSettings,
         label_names: Sequence[str],
     ) -> dict[str, list[Any]]:
-        texts = records["text"].tolist()
-        input_ids = tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else []
-        n_tokens = [len(ids) for ids in input_ids]
-        # tokenized once more only where something is cut off, so that its length before is known
-        long = [row for row, length in enumerate(n_tokens) if length > settings.max_length]
-        if long:
-            tokenizer.truncation_side = settings.truncation_side
-            cut = tokenizer([texts[row] for row in long], truncation=True, max_length=settings.max_length)
-            for row, ids in zip(long, cut["input_ids"], strict=True):
-                input_ids[row] = ids
-        features: dict[str, list[Any]] = {"input_ids": input_ids, "n_tokens": n_tokens}
+        features = encode_texts(records["text"].tolist(), tokenizer, settings)
         if self.target_role in records:
             number = {name: index for index, name in enumerate(label_names)}
             features["labels"] = [number[label] for label in records["label"]]
@@ -75,18 +64,7 @@ class Classification(Problem):
     ) -> dict[str, torch.Tensor]:
         import torch
 
-        longest = max(len(feature["input_ids"]) for feature in features)
-        length = -(-longest // pad_to) * pad_to
-        input_ids = np.full((len(features), length), pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros((len(features), length), dtype=np.int64)
-        for row, feature in enumerate(features):
-            ids = feature["input_ids"]
-            input_ids[row, : len(ids)] = ids
-            attention_mask[row, : len(ids)] = 1
-        batch = {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(attention_mask),
-        }
+        batch = pad_inputs(features, pad_token_id, pad_to)
         if "labels" in features[0]:
             batch["labels"] = torch.tensor([feature["labels"] for feature in features])
         return batch
@@ -104,10 +82,14 @@ class Classification(Problem):
             logits.float(), labels, weight=class_weights, label_smoothing=label_smoothing
         )
 
-    def predictions(self, logits: np.ndarray, label_names: Sequence[str]) -> pd.DataFrame:
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        probabilities = np.exp(shifted)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    def predictions(
+        self,
+        outputs: Outputs,
+        records: pd.DataFrame,
+        features: Mapping[str, list[Any]],
+        label_names: Sequence[str],
+    ) -> pd.DataFrame:
+        probabilities = softmax(outputs)
         best = probabilities.argmax(axis=1)
         table = pd.DataFrame(
             {
@@ -119,14 +101,30 @@ class Classification(Problem):
             table[f"p:{name}"] = probabilities[:, index]
         return table
 
-    def validation_metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
+        probabilities = [(f"p:{name}", "double") for name in label_names]
+        return [("prediction", "string"), ("confidence", "double"), *probabilities]
+
+    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
         from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-        predicted = logits.argmax(axis=1)
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+        probabilities = softmax(outputs)
+        predicted = probabilities.argmax(axis=1)
         return {
             "accuracy": float(accuracy_score(labels, predicted)),
             "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
-            "log_loss": float(log_loss(labels, probabilities, labels=range(logits.shape[1]))),
+            "log_loss": float(log_loss(labels, probabilities, labels=range(probabilities.shape[1]))),
         }
+
+    def evaluation(self) -> Evaluation:
+        from catena.evaluation.classes import ClassEvaluation
+
+        return ClassEvaluation()
+
+
+def softmax(logits: Outputs) -> np.ndarray:
+    """Probabilities `(rows, classes)` in double precision."""
+    values = np.asarray(logits, dtype=np.float64)
+    exponentials: np.ndarray = np.exp(values - values.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catena.errors import RegistryError
+from catena.evaluation.base import Evaluation
 from catena.evaluation.predictions import Predictions
-from catena.evaluation.slices import find_slices
 from catena.layout import Layout
 from catena.model_folder import read_card
-from catena.problems import get_problem
 from catena.registry.gate import Check, Contender, Decision, Resampling, decide, floors
 from catena.registry.latency import latencies
 from catena.registry.lineage import PREDICTIONS
@@ -57,18 +56,24 @@ def hold_contest(
     and are made anew otherwise. Raises `RegistryError` or `ModelError` when the champion's files
     are gone or damaged.
     """
-    records, plan = predictions.records, predictions.plan
+    records, plan, evaluation = predictions.records, predictions.plan, predictions.evaluation
     own = Contender(str(challenger.version), records, plan.label_names, folder_size(layout.candidate))
     if champion is None:
-        return Contest(decide(own, None, settings, Resampling(plan.samples, plan.seed)), None, None)
+        return Contest(
+            decide(own, None, settings, Resampling(plan.samples, plan.seed), evaluation=evaluation),
+            None,
+            None,
+        )
     uri = f"models:/{registry.name}/{champion.version}"
     folder = model_folder(uri, layout)
     card, rival_card = read_card(layout.candidate), read_card(folder)
     if card["problem"]["name"] != rival_card["problem"]["name"]:
-        return Contest(_another_problem(own, settings, card, rival_card), str(champion.version), None)
+        return Contest(
+            _another_problem(own, settings, card, rival_card, evaluation), str(champion.version), None
+        )
     rival = Contender(
         str(champion.version),
-        champion_predictions(mlflow_model(uri, layout), folder, records),
+        champion_predictions(mlflow_model(uri, layout), folder, predictions),
         tuple(rival_card["label_names"]),
         folder_size(folder),
     )
@@ -78,18 +83,20 @@ def hold_contest(
         rival,
         settings,
         Resampling(plan.samples, plan.seed),
-        slices=find_slices(records, plan.slices),
+        evaluation=evaluation,
+        slices=evaluation.slices(records, plan.slices),
         latency_ratio=ratio,
     )
     return Contest(decision, str(champion.version), ratio, measured)
 
 
-def champion_predictions(packaged: Path, folder: Path, records: pd.DataFrame) -> pd.DataFrame:
+def champion_predictions(packaged: Path, folder: Path, predictions: Predictions) -> pd.DataFrame:
     """The champion's predictions for `records`, in their order: stored ones, or new ones.
 
     Record identifiers are hashes of content and label, so the same identifiers mean the same
     records. Only when one is missing does a process of its own predict them all.
     """
+    records = predictions.records
     path = packaged / LINEAGE / PREDICTIONS
     if path.is_file():
         try:
@@ -101,14 +108,14 @@ def champion_predictions(packaged: Path, folder: Path, records: pd.DataFrame) ->
             ) from None
         if set(records["id"]) <= set(stored["id"]):
             return stored.set_index("id").loc[records["id"]].reset_index()
-    roles = get_problem(read_card(folder)["problem"]["name"]).input_roles
-    return predict_apart(folder, records[["id", "label", *roles]].reset_index(drop=True))
+    problem = predictions.problem
+    wanted = ["id", problem.target_role, *problem.input_roles]
+    return predict_apart(folder, records[wanted].reset_index(drop=True))
 
 
 def stored_predictions(predictions: Predictions) -> bytes:
     """What of the predictions travels with a version: no texts, only what a contest needs."""
-    probabilities = [f"p:{name}" for name in predictions.plan.label_names]
-    columns = ["id", "label", "prediction", "confidence", *probabilities]
+    columns = ["id", *predictions.evaluation.stored_columns(predictions.plan.label_names)]
     table = pa.Table.from_pandas(predictions.records[columns], preserve_index=False)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -121,13 +128,17 @@ def folder_size(folder: Path) -> int:
 
 
 def _another_problem(
-    own: Contender, settings: GateSettings, card: Mapping[str, Any], rival_card: Mapping[str, Any]
+    own: Contender,
+    settings: GateSettings,
+    card: Mapping[str, Any],
+    rival_card: Mapping[str, Any],
+    evaluation: Evaluation,
 ) -> Decision:
     text = (
         f"The model solves the problem {card['problem']['name']!r} and the champion "
         f"{rival_card['problem']['name']!r}, so they cannot be compared; promote it by hand if it is meant."
     )
-    return Decision((*floors(own, settings.floors), Check("problem", False, text)))
+    return Decision((*floors(own, settings, evaluation), Check("problem", False, text)))
 
 
 def _latency_ratio(

@@ -16,6 +16,7 @@ from catena.model_folder import check_files, read_card, weights_sha256
 from catena.problems import get_problem
 from catena.registry.run import TrackedRun
 from catena.registry.store import registry_errors
+from catena.settings import ProblemSettings
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -46,10 +47,11 @@ def signature(card: Mapping[str, Any]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    roles = get_problem(card["problem"]["name"]).input_roles
-    inputs: list[ColSpec | TensorSpec] = [ColSpec("string", role) for role in roles]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec("string", "prediction"), ColSpec("double", "confidence")]
-    outputs += [ColSpec("double", f"p:{label}") for label in card["label_names"]]
+    problem = get_problem(ProblemSettings.model_validate(card["problem"]))
+    inputs: list[ColSpec | TensorSpec] = [ColSpec("string", role) for role in problem.input_roles]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(kind, name) for name, kind in problem.output_columns(card["label_names"])
+    ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 

@@ -17,7 +17,7 @@ from catena.registry.latency import run_child
 
 
 def predict_apart(folder: Path, records: pd.DataFrame) -> pd.DataFrame:
-    """`id` and `label` of `records` with the model's `prediction`, `confidence`, `p:<label>`.
+    """`records` (with `id` and target) beside the model's predictions.
 
     Raises `ModelError` when the model does not load.
     """
@@ -38,7 +38,7 @@ def main(folder: Path, source: Path, target: Path) -> None:
     except ModelError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    table = pd.concat([records[["id", "label"]], predicted.drop(columns=["n_tokens", "truncated"])], axis=1)
+    table = pd.concat([records, predicted.drop(columns=["n_tokens", "truncated"])], axis=1)
     table.to_parquet(target, index=False)
 
 

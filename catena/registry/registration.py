@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from catena.errors import DataError, RegistryError
 from catena.evaluation.predictions import Predictions, read_predictions
-from catena.evaluation.rivals import METRICS, Rival
 from catena.files import write_json
 from catena.layout import Layout
 from catena.model_folder import check_files, read_card, weights_sha256
-from catena.problems import get_problem
 from catena.registry.contest import COMPARED, RATIO, Contest, hold_contest, stored_predictions
 from catena.registry.gate import Check, Decision
 from catena.registry.lineage import PREDICTIONS, lineage_documents
@@ -100,9 +98,8 @@ def read_report(layout: Layout) -> dict[str, Any]:
 
 def headline_metrics(predictions: Predictions) -> dict[str, float]:
     """Every metric the predictions allow, by name."""
-    rival = Rival.of(predictions.records, predictions.plan.label_names)
-    values = {metric: rival.score(metric) for metric in METRICS if rival.has(metric)}
-    return {metric: round(value, 6) for metric, value in values.items() if value == value}
+    values = predictions.evaluation.values(predictions.records, predictions.plan)
+    return {metric: round(value, 6) for metric, value in values.items()}
 
 
 def find_version(registry: Registry, card: dict[str, Any]) -> ModelVersion | None:
@@ -140,7 +137,7 @@ def _create_version(
 ) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
-    roles = [role for role in get_problem(card["problem"]["name"]).input_roles if role in predictions.records]
+    roles = [role for role in predictions.problem.input_roles if role in predictions.records]
     examples = [
         {role: str(predictions.records[role].iloc[row]) for role in roles}
         for row in range(min(_EXAMPLES, len(predictions.records)) if roles else 0)

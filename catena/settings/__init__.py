@@ -1,20 +1,19 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.group import Group
 from catena.settings.groups import (
     AugmentationSettings,
-    BackboneSettings,
     DataSettings,
     EvaluationSettings,
     GateSettings,
-    Group,
     MethodSettings,
     PreparationSettings,
-    ProblemSettings,
     RegistrySettings,
     Settings,
-    TokenizationSettings,
     TrainingSettings,
 )
+from catena.settings.network import BackboneSettings, TokenizationSettings
+from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
 
 __all__ = [

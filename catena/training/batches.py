@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from catena.problems import Outputs
 
 #: Lengths are padded to a multiple of this, so that few tensor shapes occur.
 PAD_TO = 8
@@ -117,3 +123,34 @@ def _fill(order: np.ndarray, lengths: np.ndarray, batch_tokens: int, batch_size:
         batches.append(order[position : position + size].tolist())
         position += size
     return batches
+
+
+class RowOutputs:
+    """What a network said of each row, gathered from batches in any order.
+
+    `lengths` are the rows' tokens: outputs of a head over tokens lose their padding.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray) -> None:
+        self._lengths = np.asarray(lengths)
+        self._vectors: np.ndarray | None = None
+        self._tokens: list[np.ndarray] = []
+
+    def add(self, rows: Sequence[int], logits: torch.Tensor) -> None:
+        """Logits `(rows, outputs)`, or `(rows, length, outputs)` of a head over tokens."""
+        values = logits.float().cpu().numpy()
+        if values.ndim == 2:
+            if self._vectors is None:
+                self._vectors = np.empty((len(self._lengths), values.shape[1]), dtype=np.float32)
+            self._vectors[rows] = values
+            return
+        if not self._tokens:
+            self._tokens = [values[0, :0]] * len(self._lengths)
+        for row, one in zip(rows, values, strict=True):
+            self._tokens[row] = one[: self._lengths[row]].copy()
+
+    def outputs(self) -> Outputs:
+        """One array `(rows, outputs)`, or a list of arrays `(tokens, outputs)`; `(0, 0)` of no rows."""
+        if self._tokens:
+            return self._tokens
+        return self._vectors if self._vectors is not None else np.empty((0, 0), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,57 +10,55 @@ import numpy as np
 import torch
 
 from catena.backbones.pretrained import Pretrained
-from catena.training.batches import PAD_TO, plan_inference
+from catena.problems import Outputs
+from catena.problems.base import pad_inputs
+from catena.training.batches import PAD_TO, RowOutputs, plan_inference
 from catena.training.devices import Device, choose_device
 
 #: Tokens (padding included) and records in one batch of inference.
 BATCH_TOKENS = 4096
 BATCH_SIZE = 128
+#: Features that describe a row, or are what it should say.
+_NOT_INPUTS = ("labels", "record", "n_tokens")
 
 
 @torch.inference_mode()
 def embed_tokens(encoder: Any, ids: Sequence[Sequence[int]], pad_token_id: int, device: Device) -> np.ndarray:
     """Mean of the last hidden states over a text's tokens: `(records, hidden)`, float32."""
 
-    def pooled(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-        mask = attention_mask.unsqueeze(-1).float()
+    def pooled(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        hidden = encoder(**batch).last_hidden_state.float()
+        mask = batch["attention_mask"].unsqueeze(-1).float()
         mean: torch.Tensor = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
         return mean
 
-    return run_batches(pooled, ids, pad_token_id, device)
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return pad_inputs(rows, pad_token_id, PAD_TO)
+
+    return np.asarray(run_batches(pooled, {"input_ids": ids}, collate, device))
 
 
 @torch.inference_mode()
 def run_batches(
-    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ids: Sequence[Sequence[int]],
-    pad_token_id: int,
+    forward: Callable[[Mapping[str, torch.Tensor]], torch.Tensor],
+    features: Mapping[str, Sequence[Any]],
+    collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]],
     device: Device,
-) -> np.ndarray:
-    """Apply `forward(input_ids, attention_mask)` to all records, in batches of similar length.
+) -> Outputs:
+    """Apply `forward` to all rows of `features`, in batches of similar length; their order is kept.
 
-    Returns one row for each record, in the order given.
+    Returns one array `(rows, outputs)`, or a list of arrays `(tokens, outputs)` where `forward`
+    gives `(batch, length, outputs)`.
     """
+    ids = features["input_ids"]
     lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
-    result: np.ndarray | None = None
+    names = [name for name in features if name not in _NOT_INPUTS]
+    gathered = RowOutputs(lengths)
     for rows in plan_inference(lengths, batch_tokens=BATCH_TOKENS, batch_size=BATCH_SIZE):
-        longest = max(int(lengths[rows].max()), 1)
-        width = -(-longest // PAD_TO) * PAD_TO
-        input_ids = np.full((len(rows), width), pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for position, row in enumerate(rows):
-            input_ids[position, : lengths[row]] = ids[row]
-            mask[position, : lengths[row]] = 1
+        batch = collate([{name: features[name][row] for name in names} for row in rows])
         with device.autocast:
-            output = forward(
-                torch.from_numpy(input_ids).to(device.kind), torch.from_numpy(mask).to(device.kind)
-            )
-        values = output.float().cpu().numpy()
-        if result is None:
-            result = np.empty((len(ids), *values.shape[1:]), dtype=np.float32)
-        result[rows] = values
-    return result if result is not None else np.empty((0, 0), dtype=np.float32)
+            gathered.add(rows, forward({name: values.to(device.kind) for name, values in batch.items()}))
+    return gathered.outputs()
 
 
 def embed_texts(folder: Path, texts: Sequence[str], max_length: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import (
@@ -29,7 +28,7 @@ from catena.files import complete_folder
 from catena.problems import Problem
 from catena.settings import TrainingSettings
 from catena.training.averaging import WeightAverage
-from catena.training.batches import PAD_TO, Plan, plan_inference
+from catena.training.batches import PAD_TO, Plan, RowOutputs, plan_inference
 from catena.training.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
@@ -76,9 +75,7 @@ class Engine(Trainer):  # type: ignore[misc]
         class_weights: torch.Tensor | None,
         on_row: OnRow,
     ) -> None:
-        if settings.metric not in problem.validation_metric_names:
-            known = ", ".join(problem.validation_metric_names)
-            raise SettingsError(f"`training.metric` {settings.metric} is not one of {known}.")
+        self.metric = validation_metric(settings, problem)
         self.problem = problem
         self.settings = settings
         self.plan = plan
@@ -98,7 +95,7 @@ class Engine(Trainer):  # type: ignore[misc]
         decay = settings.weight_averaging
         self.average = WeightAverage(model, decay) if decay else None
         optimizer = build_optimizer(model, settings)
-        higher = problem.validation_metric_names[settings.metric]
+        higher = problem.validation_metric_names[self.metric]
         self.sign = 1.0 if higher else -1.0
         # the engine decides when to log, evaluate and save; the Trainer only carries it out
         arguments = TrainingArguments(
@@ -114,7 +111,7 @@ class Engine(Trainer):  # type: ignore[misc]
             eval_strategy="no",
             save_strategy="no",
             logging_nan_inf_filter=False,
-            metric_for_best_model=settings.metric,
+            metric_for_best_model=self.metric,
             remove_unused_columns=False,
             disable_tqdm=True,
             report_to=[],
@@ -198,29 +195,25 @@ class Engine(Trainer):  # type: ignore[misc]
         with self.average.in_place() if self.average else nullcontext():
             metrics = self._measure()
             self._row({f"validation_{name}": value for name, value in metrics.items()})
-            self._judge(metrics[self.settings.metric])
+            self._judge(metrics[self.metric])
         return {f"eval_{name}": value for name, value in metrics.items()}
 
     @torch.inference_mode()
     def _measure(self) -> dict[str, float]:
         model = self.model.eval()
         table = self.validation
-        logits: np.ndarray | None = None
         batches = plan_inference(
             table.lengths,
             batch_tokens=self.settings.batch_tokens * 2,
             batch_size=self.settings.batch_size * 4,
         )
+        gathered = RowOutputs(table.lengths)
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
             batch.pop("labels")
             with self.autocast():
-                output = model(**batch).logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.empty((len(table), *output.shape[1:]), dtype=np.float32)
-            logits[rows] = output
-        assert logits is not None and table.labels is not None  # noqa: S101 - prepare leaves no part empty
-        return self.problem.validation_metrics(logits, table.labels)
+                gathered.add(rows, model(**batch).logits)
+        return self.problem.validation_metrics(gathered.outputs(), table.labels)
 
     def _judge(self, value: float) -> None:
         score = self.sign * value
@@ -337,6 +330,15 @@ class _Timetable(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         # the plan's end is no occasion of its own: its last step has been dealt with
         control.should_log = control.should_evaluate = control.should_save = False
+
+
+def validation_metric(settings: TrainingSettings, problem: Problem) -> str:
+    """The metric that chooses the best weights. Raises `SettingsError` for one the problem has not."""
+    metric = settings.metric or next(iter(problem.validation_metric_names))
+    if metric not in problem.validation_metric_names:
+        known = ", ".join(problem.validation_metric_names)
+        raise SettingsError(f"`training.metric` {metric} is not one of {known}.")
+    return metric
 
 
 def evaluation_steps(plan: Plan, per_epoch: int) -> frozenset[int]:

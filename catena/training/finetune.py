@@ -5,23 +5,21 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import set_seed
 
 from catena import __version__
-from catena.backbones import get_backbone
+from catena.backbones import Blueprint, get_backbone
 from catena.errors import SettingsError
 from catena.files import complete_folder
 from catena.methods import get_method
 from catena.model_folder import write_card
-from catena.problems import get_problem
+from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
 from catena.training.batches import Plan, plan_training
 from catena.training.devices import Device, choose_device
@@ -120,7 +118,7 @@ def finetune(
     # Filling what PyTorch has not written yet costs 5% of the time and changes nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     set_seed(settings.seed)
-    problem = get_problem(settings.problem.name)
+    problem = get_problem(settings.problem)
     method = get_method(settings.method.name)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer")
@@ -130,6 +128,7 @@ def finetune(
         dropout=training.dropout,
         attention=device.attention,
         pooling=settings.backbone.pooling,
+        blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
     model = method.prepare(network, settings.method)
     plan = plan_for(data, training, settings.seed)
@@ -145,7 +144,7 @@ def finetune(
         device=device,
         pad_token_id=int(tokenizer.pad_token_id),
         seed=settings.seed,
-        class_weights=class_weights(training, data),
+        class_weights=class_weights(training, data, problem),
         on_row=on_row,
     )
     engine.fit()
@@ -159,7 +158,7 @@ def finetune(
         (
             {name.removeprefix("validation_"): value for name, value in row.items() if "validation_" in name}
             for row in engine.curve
-            if row["step"] == engine.best_step and f"validation_{training.metric}" in row
+            if row["step"] == engine.best_step and f"validation_{engine.metric}" in row
         ),
         {},
     )
@@ -175,14 +174,18 @@ def finetune(
     )
 
 
-def class_weights(settings: TrainingSettings, data: TrainingData) -> torch.Tensor | None:
+def class_weights(settings: TrainingSettings, data: TrainingData, problem: Problem) -> torch.Tensor | None:
     """One weight for each class, or nothing where all are equal.
 
-    `balanced` is n / (classes · n_class), as in scikit-learn. Raises `SettingsError` where given
-    weights name other classes than the data.
+    Raises `SettingsError` where given weights name other classes than the data, or the problem has
+    no use for them.
     """
     if settings.class_weights == "none":
         return None
+    if not problem.weighs_classes:
+        raise SettingsError(
+            f"`training.class_weights` says nothing to the problem {problem.name}; set it to none."
+        )
     names = data.label_names
     if isinstance(settings.class_weights, dict):
         given = settings.class_weights
@@ -192,6 +195,4 @@ def class_weights(settings: TrainingSettings, data: TrainingData) -> torch.Tenso
                 f"({', '.join(names[:10])})."
             )
         return torch.tensor([given.get(name, 1.0) for name in names])
-    counts = Counter(np.asarray(data.training.labels).tolist())
-    total = sum(counts.values())
-    return torch.tensor([total / (len(names) * counts[index]) for index in range(len(names))])
+    return torch.tensor(problem.balanced_weights(data.training.labels, len(names)))

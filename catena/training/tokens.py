@@ -12,6 +12,9 @@ import pyarrow as pa
 from catena.errors import DataError
 from catena.files import complete_file
 
+#: Columns that describe a row and are not shown to the network.
+_NOT_FEATURES = ("id", "record", "input_ids", "n_tokens")
+
 
 def write_tokens(target: Path, batches: Iterable[dict[str, list[Any]]]) -> int:
     """Stream features into an Arrow file, `input_ids` as 32-bit lists; returns the number of rows."""
@@ -36,10 +39,27 @@ def write_tokens(target: Path, batches: Iterable[dict[str, list[Any]]]) -> int:
     return rows
 
 
+class _Lists:
+    """A list column as views into the file: values, and where each row's begin."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.starts = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
+        self.offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
+        self.values = [chunk.values.to_numpy() for chunk in column.chunks]
+        self.lengths = np.concatenate([*map(np.diff, self.offsets), np.empty(0, np.int32)])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self.starts, row, side="right")) - 1
+        offsets, inside = self.offsets[chunk], row - int(self.starts[chunk])
+        values: np.ndarray = self.values[chunk][offsets[inside] : offsets[inside + 1]]
+        return values
+
+
 class TokenTable:
     """One part of the tokenized data; rows stay on disk until they are asked for.
 
-    With `max_length`, longer rows are shortened: their last token, which ends the text, stays.
+    With `max_length`, longer rows are shortened: their last token, which ends the text, stays. So
+    is every other feature that has one value for each token.
     """
 
     def __init__(self, file: Path, max_length: int | None = None) -> None:
@@ -47,33 +67,50 @@ class TokenTable:
             raise DataError(f"{file} is missing; run the tokenize stage first.")
         try:
             with pa.memory_map(str(file)) as source:
-                self._table = pa.ipc.open_stream(source).read_all()
+                table = pa.ipc.open_stream(source).read_all()
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(
                 f"{file} is cut off or damaged ({error}); run the tokenize stage again."
             ) from error
-        chunks = self._table.column("input_ids").chunks
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
-        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._values = [chunk.values.to_numpy() for chunk in chunks]
-        self.lengths = np.concatenate([*map(np.diff, self._offsets), np.empty(0, np.int32)])
+        self._rows = int(table.num_rows)
+        self._ids = _Lists(table.column("input_ids"))
         self.max_length = max_length
+        self.lengths = self._ids.lengths
         if max_length is not None:
             self.lengths = np.minimum(self.lengths, max_length)
-        has_labels = "labels" in self._table.column_names
-        self.labels = self._table.column("labels").to_numpy() if has_labels else None
+        self._features: dict[str, np.ndarray | _Lists] = {
+            name: _Lists(column) if pa.types.is_list(column.type) else column.to_numpy()
+            for name, column in zip(table.column_names, table.columns, strict=True)
+            if name not in _NOT_FEATURES
+        }
+        self._by_token = {
+            name
+            for name, values in self._features.items()
+            if isinstance(values, _Lists) and np.array_equal(values.lengths, self._ids.lengths)
+        }
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return self._rows
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
-        offsets = self._offsets[chunk]
-        inside = row - int(self._starts[chunk])
-        ids = self._values[chunk][offsets[inside] : offsets[inside + 1]]
-        if self.max_length is not None and len(ids) > self.max_length:
-            ids = np.concatenate([ids[: self.max_length - 1], ids[-1:]])
-        features: dict[str, Any] = {"input_ids": ids}
-        if self.labels is not None:
-            features["labels"] = int(self.labels[row])
+        features: dict[str, Any] = {"input_ids": self._cut(self._ids[row])}
+        for name in self._features:
+            features[name] = self._feature(name, row)
         return features
+
+    @property
+    def labels(self) -> Any:
+        """The targets: an array, a list of arrays where a row has several, nothing where there are none."""
+        values = self._features.get("labels")
+        if isinstance(values, _Lists):
+            return [self._feature("labels", row) for row in range(self._rows)]
+        return values
+
+    def _feature(self, name: str, row: int) -> Any:
+        values = self._features[name][row]
+        return self._cut(values) if name in self._by_token else values
+
+    def _cut(self, values: np.ndarray) -> np.ndarray:
+        if self.max_length is None or len(values) <= self.max_length:
+            return values
+        return np.concatenate([values[: self.max_length - 1], values[-1:]])

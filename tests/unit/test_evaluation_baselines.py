@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from catena.errors import SettingsError
 from catena.evaluation.baselines import (
     BaselineData,
     backbone,
     baseline_predictions,
+    chosen_baselines,
     majority,
     stratified_sample,
     tfidf,
 )
-from catena.settings import EvaluationSettings
+from catena.evaluation.classes import ClassEvaluation
 from tests.tiny_project import write_backbone, write_records
+
+CLASSES = ClassEvaluation()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def test_tfidf_reads_writing_without_spaces_by_character(data: BaselineData) -> 
 
 
 def test_the_backbone_before_fine_tuning_is_better_than_guessing(data: BaselineData) -> None:
-    predicted, _ = backbone(data, most=90)
+    predicted, _ = backbone(replace(data, backbone_records=90))
     assert accuracy(predicted, data) > 0.4
 
 
@@ -74,29 +79,36 @@ def test_a_stratified_sample_keeps_shares_and_every_class() -> None:
 def test_altered_copies_are_not_learned_from(data: BaselineData, tmp_path: Path) -> None:
     altered = data.train.assign(label="grain", augmented=True)
     more = BaselineData(pd.concat([data.train, altered, altered]), data.test, data.backbone, 32, 1)
-    settings = EvaluationSettings(baselines=("majority", "tfidf"))
-    expected = baseline_predictions(data, settings, tmp_path / "a")
-    pd.testing.assert_frame_equal(baseline_predictions(more, settings, tmp_path / "b"), expected)
+    names = ("majority", "tfidf")
+    expected = baseline_predictions(data, CLASSES, names, tmp_path / "a")
+    pd.testing.assert_frame_equal(baseline_predictions(more, CLASSES, names, tmp_path / "b"), expected)
 
 
 def test_predictions_are_kept_until_the_data_change_and_made_again_when_damaged(
     data: BaselineData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = EvaluationSettings(baselines=("tfidf",))
-    first = baseline_predictions(data, settings, tmp_path)
+    names = ("tfidf",)
+    first = baseline_predictions(data, CLASSES, names, tmp_path)
     assert "fitting the tfidf baseline on 150 records" in capsys.readouterr().out
     assert list(first) == ["baseline:tfidf", "baseline:tfidf:confidence"]
-    pd.testing.assert_frame_equal(baseline_predictions(data, settings, tmp_path), first)
+    pd.testing.assert_frame_equal(baseline_predictions(data, CLASSES, names, tmp_path), first)
     assert capsys.readouterr().out == ""
     (kept,) = tmp_path.iterdir()
     for damage in (kept.read_bytes()[:50], b"", b"PAR1"):
         kept.write_bytes(damage)
-        pd.testing.assert_frame_equal(baseline_predictions(data, settings, tmp_path), first)
+        pd.testing.assert_frame_equal(baseline_predictions(data, CLASSES, names, tmp_path), first)
         assert "fitting" in capsys.readouterr().out
     fewer = BaselineData(data.train.iloc[1:], data.test, data.backbone, 32, 1)
-    baseline_predictions(fewer, settings, tmp_path)
+    baseline_predictions(fewer, CLASSES, names, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_without_baselines_there_are_no_columns(data: BaselineData, tmp_path: Path) -> None:
-    assert baseline_predictions(data, EvaluationSettings(baselines=()), tmp_path).shape == (60, 0)
+    assert baseline_predictions(data, CLASSES, (), tmp_path).shape == (60, 0)
+
+
+def test_a_baseline_that_the_problem_does_not_have_is_named_with_those_it_has() -> None:
+    assert chosen_baselines(CLASSES, None) == ("tfidf", "backbone")
+    assert chosen_baselines(CLASSES, ["majority", "majority"]) == ("majority",)
+    with pytest.raises(SettingsError, match=r"no baseline `bm25`; there are: majority, tfidf, backbone\."):
+        chosen_baselines(CLASSES, ["bm25"])

@@ -142,6 +142,7 @@ def test_a_report_becomes_tables_below_headings_without_what_is_empty() -> None:
 def test_metrics_stand_beside_those_of_the_baselines() -> None:
     tfidf = {"accuracy": 0.5, "intervals": {"accuracy": [0.4, 0.6]}}
     metrics = {"accuracy": 0.75, "intervals": {"accuracy": [0.7, 0.8]}, "baselines": {"tfidf": tfidf}}
+    metrics["baseline_titles"] = [["tfidf", "TF-IDF with logistic regression"]]
     assert metric_rows(metrics) == [
         {
             "metric": "accuracy",

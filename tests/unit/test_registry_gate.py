@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from catena.errors import SettingsError
+from catena.evaluation.classes import ClassEvaluation
 from catena.evaluation.slices import Slice, find_slices
-from catena.registry.gate import Contender, Resampling, decide
+from catena.registry.gate import Contender, Decision, Resampling
+from catena.registry.gate import decide as decide_by
 from catena.settings import GateSettings
 
 LABELS = ("no", "yes")
 RESAMPLING = Resampling(samples=300, seed=1)
 SETTINGS = GateSettings(metric="accuracy", floors={"accuracy": 0.5})
+
+
+def decide(
+    challenger: Contender,
+    champion: Contender | None,
+    settings: GateSettings,
+    resampling: Resampling,
+    **given: Any,
+) -> Decision:
+    """The gate's decision on classes."""
+    return decide_by(challenger, champion, settings, resampling, evaluation=ClassEvaluation(), **given)
 
 
 def contender(right: list[int], version: str = "1", size: int = 1000, confidence: float = 0.8) -> Contender:

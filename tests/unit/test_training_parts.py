@@ -147,12 +147,12 @@ def test_balanced_weights_are_those_of_scikit_learn(tmp_path: Path) -> None:
     write_tokens(tmp_path / "train.arrow", [{"input_ids": [[1]] * 100, "labels": labels}])
     table = TokenTable(tmp_path / "train.arrow")
     data = TrainingData(tmp_path, table, table, {"label_names": ["a", "b", "c"]})
-    ours = class_weights(TrainingSettings(class_weights="balanced"), data)
+    ours = class_weights(TrainingSettings(class_weights="balanced"), data, get_problem("classification"))
     theirs = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert ours is not None
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-6)
     with pytest.raises(SettingsError, match="'z', which is no class"):
-        class_weights(TrainingSettings(class_weights={"z": 2.0}), data)
+        class_weights(TrainingSettings(class_weights={"z": 2.0}), data, get_problem("classification"))
 
 
 def test_weighted_and_smoothed_loss_is_the_hand_worked_one() -> None:

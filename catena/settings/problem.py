@@ -1,0 +1,63 @@
+"""The settings of what is learned. Those of one problem say so first."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from catena.settings.group import Group
+
+
+class ProblemSettings(Group):
+    """What is learned."""
+
+    name: Literal["classification", "multilabel", "regression", "tagging", "ranking"] = Field(
+        "classification", description="The problem's module in `catena/problems`."
+    )
+    separator: str = Field(
+        "|",
+        min_length=1,
+        description="`multilabel`: what stands between the names of a text's classes, where they are not "
+        "given as a JSON list.",
+    )
+    threshold: float = Field(
+        0.5, gt=0.0, lt=1.0, description="`multilabel`: the least probability of a class that is said."
+    )
+    regression_loss: Literal["mse", "huber"] = Field(
+        "mse",
+        description="`regression`: squared errors, or Huber's, which far-off targets pull less.",
+    )
+    tag_scheme: Literal["auto", "IOB1", "IOB2", "BIOES"] = Field(
+        "auto",
+        description="`tagging`: how tags in the data name entities. `auto` reads all three (also BILOU and "
+        "BMES); a scheme given rejects sentences that break its rules.",
+    )
+    words: Literal["spaces", "tokenizer"] = Field(
+        "spaces",
+        description="`tagging`: what an entity consists of: words between `spaces` (a script without them is "
+        "divided as the tokenizer does), or the `tokenizer`'s own words, where entities end before "
+        "punctuation.",
+    )
+    labelled_pieces: Literal["first", "all"] = Field(
+        "first", description="`tagging`: which pieces of a word learn and say its tag."
+    )
+    window_overlap: int = Field(
+        32,
+        ge=0,
+        description="`tagging`: tokens that two windows of a text longer than `tokenization.max_length` "
+        "share (at most half of it).",
+    )
+    case_shapes: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="`tagging`: whether the network is told how words are written (lower, Capitalized, "
+        "UPPER, …) beside their pieces; `auto` does so where the tokenizer drops case.",
+    )
+    architecture: Literal["cross_encoder", "two_towers"] = Field(
+        "cross_encoder",
+        description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
+        "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    relevant_from: float = Field(
+        1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
