@@ -1,0 +1,68 @@
+"""A head over tokens, on an encoder that may also be told how the words are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import TokenClassifierOutput
+
+#: Key in `config.json` by which a stored network of this kind is known; its value is the number of shapes.
+MARK = "catena_shapes"
+#: How many ways of writing a word there is room for (`problems.word_pieces.SHAPES` names seven).
+SHAPES = 8
+
+
+class TokenTagger(PreTrainedModel):  # type: ignore[misc]
+    """Encoder → dropout → linear head on the output of every token.
+
+    Where tokens are lower-cased, a vector for the way their word is written (`shape_ids`) is added to
+    their embedding, as Collobert et al. 2011 do with capitalization. These vectors begin at zero, so
+    that the encoder first reads what it was pretrained on.
+    """
+
+    config_class = PretrainedConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config)
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # its weights would lie idle
+        rate: float | None = getattr(config, "classifier_dropout", None)
+        if rate is None:
+            rate = float(getattr(config, "hidden_dropout_prob", 0.0))
+        width = self.encoder.get_input_embeddings().embedding_dim
+        self.shapes = nn.Embedding(getattr(config, MARK), width)
+        self.dropout = nn.Dropout(rate)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+        nn.init.zeros_(self.shapes.weight)
+
+    @classmethod
+    def around(cls, folder: Path, config: PretrainedConfig, **options: Any) -> TokenTagger:
+        """A new head on the pretrained encoder in `folder`."""
+        setattr(config, MARK, SHAPES)
+        model = cls(config)
+        pretrained = AutoModel.from_pretrained(folder, config=config, **options)
+        missing = model.encoder.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
+        if missing:
+            raise ValueError(f"the encoder lacks {missing[0]}")
+        return model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        shape_ids: torch.Tensor | None = None,
+    ) -> TokenClassifierOutput:
+        """Logits `(batch, length, labels)` of token ids, mask and shapes `(batch, length)`."""
+        embedded = self.encoder.get_input_embeddings()(input_ids)
+        if shape_ids is not None:
+            embedded = embedded + self.shapes(shape_ids)
+        hidden = self.encoder(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state
+        return TokenClassifierOutput(logits=self.classifier(self.dropout(hidden)))
