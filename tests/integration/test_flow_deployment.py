@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import DeployedRun
-from tests.prefect_service import wait_until
+from tests.conftest import LAST_LINE, DeployedRun
 
 pytestmark = pytest.mark.integration
 STAGES = ["prepare", "tokenize", "train", "evaluate", "register"]
@@ -35,12 +34,8 @@ def test_a_worker_runs_the_chain_to_its_end_as_five_tasks_with_retries(deployed_
 
 
 def test_the_stages_lines_are_in_the_log_one_by_one(deployed_run: DeployedRun) -> None:
-    def complete() -> list[str]:
-        """All lines, once the last stage's have arrived: Prefect sends them in batches, behind the run."""
-        found = deployed_run.service.logs(deployed_run.run_id)
-        return found if any(line.startswith("register: done in") for line in found) else []
-
-    logs = wait_until(complete, "the last lines of the log arrive", 60)
+    logs = deployed_run.service.logs(deployed_run.run_id)
+    assert LAST_LINE in logs
     for stage in STAGES:
         assert f"Running stage '{stage}':" in logs
         assert any(line.startswith(f"{stage}: done in") for line in logs)
