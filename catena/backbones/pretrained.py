@@ -18,7 +18,11 @@ HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "multi-label-classification": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
+    "sequence-to-sequence": "AutoModelForSeq2SeqLM",
+    "causal-language-model": "AutoModelForCausalLM",
 }
+#: Those whose outputs are scores of a vocabulary's tokens, and which therefore write texts.
+WRITERS = ("sequence-to-sequence", "causal-language-model")
 
 #: What transformers calls the problems of these heads.
 PROBLEM_TYPES = {
@@ -47,6 +51,7 @@ DROPOUTS = (
     "summary_first_dropout",
     "hidden_dropout",
     "mlp_dropout",
+    "dropout_rate",
 )
 
 #: Only local files are read, no code comes with a model, and weights are safetensors.
@@ -100,6 +105,8 @@ class Pretrained(Backbone):
             from catena.backbones.towers import TwoTowers
 
             return self._read(TwoTowers.around, folder, config)
+        if head.kind in WRITERS:
+            return self._read(auto_class(head).from_pretrained, folder, config)
         if pooling == "mean":
             from catena.backbones.pooled import MeanPooledClassifier
 
@@ -165,6 +172,8 @@ def quieten() -> None:
 
 def describe_head(config: PretrainedConfig, head: Head) -> None:
     """Write into a configuration what the head is for."""
+    if head.kind in WRITERS:
+        return
     config.num_labels = len(head.label_names)
     config.id2label = dict(enumerate(head.label_names))
     config.label2id = {name: index for index, name in enumerate(head.label_names)}

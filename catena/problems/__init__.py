@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catena.problems.base import HeadSpec, Outputs, Problem
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
@@ -21,7 +21,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     )
 }  # fmt: skip
 
-__all__ = ["PROBLEMS", "HeadSpec", "Outputs", "Problem", "get_problem"]
+__all__ = ["PROBLEMS", "HeadSpec", "Measured", "Outputs", "Problem", "Written", "get_problem"]
 
 
 def get_problem(settings: ProblemSettings | str) -> Problem:

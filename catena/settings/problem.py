@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 
 
@@ -57,6 +58,10 @@ class ProblemSettings(Group):
         "cross_encoder",
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    decoding: DecodingSettings = Field(
+        default_factory=lambda: DecodingSettings(),
+        description="How text is written, where the problem is solved by writing.",
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
