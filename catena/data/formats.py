@@ -12,7 +12,7 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"]
+Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "text", "parquet", "dataset"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -85,7 +85,9 @@ def read_records(
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
     # Where there are entities, both they and their text may be given token by token.
-    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
+    listed = frozenset(
+        {"text", "entities"} if "entities" in settings.columns else {"labels", "messages", "prompt"}
+    )
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
     if kind in ("csv", "tsv", "orange"):
@@ -100,6 +102,10 @@ def read_records(
         from catena.data.conll import read_conll
 
         yield from read_conll(path, settings, wanted)
+    elif kind == "text":
+        from catena.data.plain_text import read_text
+
+        yield from read_text(path, settings, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -121,7 +127,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, parquet."
+            "csv, tsv, orange, jsonl, conll, text, parquet."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():

@@ -23,7 +23,7 @@ from catena.data.quality import (
 )
 from catena.data.reading import RawFile, check_share, read_files
 from catena.data.screening import REJECTED_COLUMNS, joined_text
-from catena.data.splits import assign_parts, check_classes, check_parts
+from catena.data.splits import assign_parts, check_classes, check_parts, parts_in_order
 from catena.errors import DataError
 from catena.problems import Problem
 from catena.settings import Settings
@@ -105,12 +105,15 @@ class Preparation:
         parts = self._given.astype(object)
         roles = self._problem.split_roles
         deciding = self._texts if roles is None else joined_text(self.records, roles).tolist()
-        parts[own] = assign_parts(
-            [deciding[at] for at in own],
-            chosen.split_seed,
-            fractions.get("test"),
-            fractions.get("validation"),
-        )
+        if chosen.split == "order":
+            parts[own] = parts_in_order(len(own), fractions.get("test"), fractions.get("validation"))
+        else:
+            parts[own] = assign_parts(
+                [deciding[at] for at in own],
+                chosen.split_seed,
+                fractions.get("test"),
+                fractions.get("validation"),
+            )
         self.records["part"] = pd.array(parts, dtype="str")
         self._parts = parts
         return fractions
@@ -136,7 +139,8 @@ class Preparation:
             return
         print(f"near duplicates: comparing {int(self._verdicts.stays.sum()):,} records", flush=True)
         members = {part: np.flatnonzero(self._verdicts.stays & (self._parts == part)) for part in _ORDER}
-        sides = {part: Side([self._texts[at] for at in members[part]]) for part in _ORDER}
+        texts = self._problem.compared_texts(self.records).tolist()
+        sides = {part: Side([texts[at] for at in members[part]]) for part in _ORDER}
         # Test before validation: a validation record that gives way to the test asks nobody to go.
         for giving, kept in (("validation", "test"), ("train", "test"), ("train", "validation")):
             lower, higher = members[giving], members[kept]

@@ -13,7 +13,7 @@ from catena.settings.group import Group
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking"] = Field(
+    name: Literal["classification", "multilabel", "regression", "tagging", "ranking", "generation"] = Field(
         "classification", description="The problem's module in `catena/problems`."
     )
     separator: str = Field(
@@ -58,6 +58,19 @@ class ProblemSettings(Group):
         "cross_encoder",
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    form: Literal["conversation", "document", "text"] = Field(
+        "conversation",
+        description="`generation`: what a record is: a `conversation`, whose answers are learned; a "
+        "`document` that is written from its beginning to its end; or a block of running `text`, which "
+        "ends nowhere.",
+    )
+    prompt_characters: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="`generation`, `document` and `text`: length of the beginning that is given when a test "
+        "record is written on, about.",
     )
     decoding: DecodingSettings = Field(
         default_factory=lambda: DecodingSettings(),
