@@ -27,7 +27,7 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: floa
 
 
 def measure_tokens(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Of each row: summed negative log-likelihood (nats), tokens, and tokens that were likeliest `(batch, 3)`."""
+    """Of each row: summed negative log-likelihood (nats), tokens, likeliest ones among them `(batch, 3)`."""
     import torch
     from torch.nn import functional
 
