@@ -8,6 +8,7 @@ from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
 from catena.problems.tagging import Tagging
+from catena.problems.translation import Translation
 from catena.settings import ProblemSettings
 
 PROBLEMS: dict[str, type[Problem]] = {
@@ -18,6 +19,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Translation,
     )
 }  # fmt: skip
 
