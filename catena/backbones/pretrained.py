@@ -80,6 +80,10 @@ class Pretrained(Backbone):
             if tokenizer.eos_token is None:
                 raise ModelError(f"The tokenizer in {folder} has neither a padding nor an end token.")
             tokenizer.pad_token = tokenizer.eos_token
+        if (folder / "target_tokenizer.json").is_file():
+            from catena.backbones.two_vocabularies import with_target
+
+            return with_target(tokenizer, folder)
         return tokenizer
 
     def build(
