@@ -12,7 +12,7 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "text", "parquet", "dataset"]
+Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "parallel", "text", "parquet", "dataset"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -102,6 +102,10 @@ def read_records(
         from catena.data.conll import read_conll
 
         yield from read_conll(path, settings, wanted)
+    elif kind == "parallel":
+        from catena.data.parallel import read_parallel
+
+        yield from read_parallel(path, settings.encoding, wanted)
     elif kind == "text":
         from catena.data.plain_text import read_text
 
@@ -127,7 +131,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, text, parquet."
+            "csv, tsv, orange, jsonl, conll, parallel, text, parquet."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
@@ -135,6 +139,15 @@ def file_format(path: Path, declared: str = "auto") -> Format:
 
         return "orange" if is_orange(path) else "tsv"
     return kind
+
+
+def record_files(path: Path, settings: DataSettings) -> list[Path]:
+    """The files that hold the records of `path`: itself, all files of a folder, or one for each column."""
+    if file_format(path, settings.format) == "parallel":
+        from catena.data.parallel import parallel_files
+
+        return parallel_files(path, list(settings.columns.values()))
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def missing_columns(path: Path, wanted: Wanted, there: Sequence[str], hint: str = "") -> DataError | None:

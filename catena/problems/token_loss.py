@@ -14,16 +14,24 @@ IGNORED = -100
 def token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Mean cross-entropy in nats of `logits` `(batch, length, vocabulary)` at `labels` `(batch, length)`.
 
-    Labels below 0 do not count; of no labels the loss is 0. With `label_smoothing`, that share of each target
-    is spread over the vocabulary (Szegedy et al. 2016).
+    The label `IGNORED` does not count; of no others the loss is 0. With `label_smoothing`, that share of each
+    target is spread over the vocabulary (Szegedy et al. 2016).
     """
     from torch.nn import functional
 
     chosen = labels >= 0
-    if not chosen.any():
+    count = int(chosen.sum())
+    if not count:
         return logits.sum() * 0.0
-    # padding is left out before anything of the vocabulary's size is computed for it
-    return functional.cross_entropy(logits[chosen].float(), labels[chosen], label_smoothing=label_smoothing)
+    if count < labels.numel() / 2:
+        # nothing of the vocabulary's size is computed for positions that do not count
+        logits, labels = logits[chosen], labels[chosen]
+    return functional.cross_entropy(
+        logits.flatten(0, -2).float(),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+    )
 
 
 def measure_tokens(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

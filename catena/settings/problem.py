@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 
+ProblemName = Literal[
+    "classification", "multilabel", "regression", "tagging", "ranking", "translation", "generation"
+]
+
 
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking", "generation"] = Field(
-        "classification", description="The problem's module in `catena/problems`."
-    )
+    name: ProblemName = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
         min_length=1,
@@ -58,6 +60,16 @@ class ProblemSettings(Group):
         "cross_encoder",
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    max_length_ratio: Annotated[float, Field(gt=1.0)] | None = Field(
+        9.0,
+        description="`translation`: pairs are rejected where one side has more words than this multiple of "
+        "the other's (in scripts without spaces each character is a word); nothing keeps them.",
+    )
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        "13a",
+        description="`translation`: how sacreBLEU finds words in the target language; `zh` for Chinese, "
+        "`char` for other writing without spaces, `none` where texts are tokenized already.",
     )
     form: Literal["conversation", "document", "text"] = Field(
         "conversation",
