@@ -53,7 +53,7 @@ class Preparation:
         self._files = files
         self.records = pd.concat([file.records for file in files], ignore_index=True)
         self._given = np.repeat([file.part for file in files], [len(file.records) for file in files])
-        self._texts: list[str] = joined_text(self.records, problem.input_roles).tolist()
+        self._texts: list[str] = problem.record_texts(self.records).tolist()
         self._keys = pd.factorize(pd.Series(self._texts, dtype="str"))[0]
         self._verdicts = Verdicts.none(len(self.records))
         self.report: dict[str, Any] = {"duplicates": {"files": {}}, "contradictions": {"files": {}}}

@@ -136,12 +136,16 @@ class Problem(ABC):
         """
         return targets
 
-    def compared_texts(self, records: pd.DataFrame) -> pd.Series:
-        """The texts by which near duplicates are found; by default the inputs."""
+    def record_texts(self, records: pd.DataFrame) -> pd.Series:
+        """What records are known by: repeats are equal, and it decides the part; by default the inputs."""
         text = records[self.input_roles[0]]
         for role in self.input_roles[1:]:
             text = text + "\n" + records[role]
         return text
+
+    def compared_texts(self, records: pd.DataFrame) -> pd.Series:
+        """The texts by which near duplicates are found; by default `record_texts`."""
+        return self.record_texts(records)
 
     def label_names(self, records: pd.DataFrame) -> tuple[str, ...]:
         """The classes in the training records, in the order of the head's outputs."""

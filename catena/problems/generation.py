@@ -157,16 +157,19 @@ class Generation(Problem):
     def classes(self, targets: pd.Series) -> pd.Series | None:
         return None
 
+    def record_texts(self, records: pd.DataFrame) -> pd.Series:
+        """A conversation is known by its prompt, which may have many answers, a text by all of it."""
+        return records["prompt"] if self.converses else records["prompt"] + records["response"]
+
     def compared_texts(self, records: pd.DataFrame) -> pd.Series:
         """Near duplicates are alike in the last turn and its answer, or all of a text.
 
         What systems are told, and how a long dialogue began, may be the same in many records.
         """
-        prompts = records["prompt"]
-        if self.converses:
-            last = [turns[-1]["content"] for turns in self._turns(prompts.tolist())]
-            prompts = pd.Series(last, index=records.index, dtype="str")
-        return prompts + "\n" + records["response"]
+        if not self.converses:
+            return self.record_texts(records)
+        last = [turns[-1]["content"] for turns in self._turns(records["prompt"].tolist())]
+        return pd.Series(last, index=records.index, dtype="str") + "\n" + records["response"]
 
     def describe_targets(self, targets: pd.Series) -> dict[str, float]:
         words = word_counts(targets)
