@@ -12,6 +12,7 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
+from catena.data.inspect_translation import inspect_translation, translation_params
 from catena.data.inspection import Inspection, Wanted
 
 
@@ -30,5 +31,6 @@ class Recognition:
 
 #: Asked in this order.
 RECOGNISED: dict[str, Recognition] = {
+    "translation": Recognition(inspect_translation, translation_params),
     "tagging": Recognition(inspect_tagging, tagging_params),
 }
