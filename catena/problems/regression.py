@@ -234,7 +234,7 @@ class Regression(Problem):
     def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
         """The number itself."""
         without_classes(about, self.name)
-        return [column_claim("the number", "number", "value")]
+        return [column_claim("value", "the number", "value")]
 
     def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
         return abs(float(said["prediction"]) - float(expected)) <= tolerance
