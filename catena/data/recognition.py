@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap
 
+from catena.data.inspect_ranking import inspect_ranking, ranking_params
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
 from catena.data.inspection import Inspection, Wanted
 
@@ -31,4 +32,5 @@ class Recognition:
 #: Asked in this order.
 RECOGNISED: dict[str, Recognition] = {
     "tagging": Recognition(inspect_tagging, tagging_params),
+    "ranking": Recognition(inspect_ranking, ranking_params),
 }
