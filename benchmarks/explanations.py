@@ -1,14 +1,14 @@
 """Are explanations faithful? The words they name are taken away, and what is said must fall.
 
-    python -m benchmarks.explanations --model models/candidate --records 100
+    python -m benchmarks.explanations --name sst2
 
 The deletion test (Samek et al. 2017, "Evaluating the Visualization of What a Deep Neural Network Has
 Learned"; for words Nguyen 2018, "Comparing Automatic and Human Evaluation of Local Explanations"): of each
 text a growing share of its words is removed, those with the largest effect first, or the smallest, or at
 random (mean of three draws). The steeper the support of the prediction falls for the first against the
 others, the better the words were named. Texts are of the validation part, and no longer than `--words`, so
-that each word is left out by itself. Writes
-`benchmarks/results/explanations.json` and `.svg`.
+that each word is left out by itself. The model and the data are those of the project at hand. Writes
+`benchmarks/results/explanations-NAME.json` and `.svg`.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Explain some texts, delete their words, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--name", required=True, help="what to call the results, after the data")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "candidate")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "prepared" / "validation.parquet")
     parser.add_argument("--records", type=int, default=100)
@@ -133,8 +134,9 @@ def main() -> None:
         "machine": describe(),
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "explanations.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    draw(result, options.output / "explanations.svg")
+    target = options.output / f"explanations-{options.name}.json"
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    draw(result, target.with_suffix(".svg"))
     print(
         json.dumps({name: result[name] for name in ("records", "curves", "random_minus_largest")}, indent=2)
     )

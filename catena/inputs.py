@@ -38,4 +38,4 @@ def given_records(
     missing = [role for role in roles if role not in record]
     if missing:
         raise SettingsError(f"The input {missing[0]!r} is missing; this model wants `{how}`.")
-    return [record]
+    return [{role: record[role] for role in roles}]
