@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap
 
+from catena.data.inspect_ranking import inspect_ranking, ranking_params
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
 from catena.data.inspect_translation import inspect_translation, translation_params
 from catena.data.inspection import Inspection, Wanted
@@ -33,4 +34,5 @@ class Recognition:
 RECOGNISED: dict[str, Recognition] = {
     "translation": Recognition(inspect_translation, translation_params),
     "tagging": Recognition(inspect_tagging, tagging_params),
+    "ranking": Recognition(inspect_ranking, ranking_params),
 }
