@@ -141,6 +141,9 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(help="Input column to copy along (repeatable).")] = None,
     encoding: Annotated[str, typer.Option(help="Character encoding of the input.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="Column separator of the input.")] = None,
+    written: Annotated[
+        str, typer.Option("--format", help="How the input is written, as in `data.format`.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Predict texts from the command line, or all records of a file."""
@@ -150,7 +153,8 @@ def predict(
             "inputs of a model that reads several."
         )
     if source is not None and output is not None:
-        _predict_file(source, output, model, text, keep or [], encoding, delimiter)
+        reading = {"encoding": encoding, "delimiter": delimiter, "format": written}
+        _predict_file(source, output, model, text, keep or [], reading)
         return
     import pandas as pd
 
@@ -267,8 +271,7 @@ def _predict_file(
     model: str | None,
     text: str | None,
     keep: list[str],
-    encoding: str,
-    delimiter: str | None,
+    reading: dict[str, str | None],
 ) -> None:
     from catena.bulk import ENDINGS, estimated_records, predict_file
     from catena.data.text_stream import check_present
@@ -282,8 +285,7 @@ def _predict_file(
         check_present(source)
     predictor = Predictor.load(_model_folder(model))
     columns = dict(predictor.card["columns"]) | ({predictor.problem.input_roles[0]: text} if text else {})
-    values = {"columns": columns, "encoding": encoding, "delimiter": delimiter}
-    settings = parse_settings({"data": values}, "options").data
+    settings = parse_settings({"data": {"columns": columns, **reading}}, "options").data
     with record_progress(f"predicting {source.name}", estimated_records(source, settings)) as advance:
         result = predict_file(predictor, source, output, settings, keep, advance)
     print_bulk_result(result, output)

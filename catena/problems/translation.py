@@ -10,6 +10,7 @@ import pandas as pd
 
 from catena.data.scripts import word_counts
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, without_classes
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Translation(Problem):
     generates = True
     writes_in_validation = True
     tokenized_roles = ("text", "translation")
+    tolerated = "difference of the texts: 1 less their chrF2"
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "bleu": True,
         "chrf": True,
@@ -186,7 +188,31 @@ class Translation(Problem):
             "chrf": float(CHRF().corpus_score(list(written), references).score),
         }
 
+    # -- questions --------------------------------------------------------------------------------
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """The translation as a whole, by its log-likelihood."""
+        without_classes(about, self.name)
+        return [Claim("translation", "log-likelihood of the translation (nats)", _log_likelihood)]
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        return difference(str(said["prediction"]), expected) <= tolerance
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        return difference(str(before["prediction"]), str(after["prediction"])) <= tolerance
+
     def evaluation(self) -> Evaluation:
         from catena.evaluation.translation import TranslationEvaluation
 
         return TranslationEvaluation(self.settings.bleu_tokenizer)
+
+
+def difference(one: str, other: str) -> float:
+    """How far two texts are from each other, 0 (equal) to 1: 1 less the chrF2 of the first as the second."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return 0.0 if one == other else 1.0 - float(CHRF().sentence_score(one, [other]).score) / 100.0
+
+
+def _log_likelihood(table: pd.DataFrame) -> np.ndarray:
+    return -table["target_loss"].to_numpy(dtype=np.float64)
