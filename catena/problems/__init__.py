@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from catena.problems.answering import Answering
 from catena.problems.base import HeadSpec, Outputs, Problem
 from catena.problems.classification import Classification
 from catena.problems.multilabel import Multilabel
@@ -18,6 +19,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Answering,
     )
 }  # fmt: skip
 

@@ -28,12 +28,12 @@ class DataSettings(Group):
         None,
         description="Commit of the hub data set; required with `hub:` so that a rerun reads the same data.",
     )
-    format: Literal["auto", "csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"] = Field(
+    format: Literal["auto", "csv", "tsv", "orange", "jsonl", "conll", "squad", "parquet", "dataset"] = Field(
         "auto",
         description="How the files are written. `auto` goes by the name's ending; `orange` is tab-separated "
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
-        "after each sentence; `dataset` is a folder saved by the `datasets` library. "
-        "CSV, TSV, Orange, JSON Lines, CoNLL and Parquet may be gzipped (`.gz`).",
+        "after each sentence; `squad` is SQuAD's JSON; `dataset` is a folder saved by the `datasets` "
+        "library. CSV, TSV, Orange, JSON Lines, CoNLL, SQuAD and Parquet may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(
