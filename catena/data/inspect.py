@@ -15,6 +15,7 @@ import pandas as pd
 
 from catena.data.formats import Format, file_format, read_records
 from catena.data.guesses import guess_delimiter, guess_header, guess_label, guess_quoting, guess_text
+from catena.data.inspect_answering import inspect_answering
 from catena.data.inspect_tagging import inspect_tagging
 from catena.data.inspect_targets import (
     TargetCount,
@@ -67,20 +68,21 @@ class Inspection:
     unspaced: float
     latin: float
     notes: tuple[str, ...]
-    problem: Literal["classification", "multilabel", "regression", "tagging"] = "classification"
+    problem: Literal["classification", "multilabel", "regression", "tagging", "answering"] = "classification"
     words_end: Literal["spaces", "tokenizer"] = "spaces"
     separator: str = "|"
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        """The column with the text."""
-        return self.data.columns["text"]
+        """The column with the text, or the columns of all inputs."""
+        inputs = get_problem(self.problem).input_roles
+        return ", ".join(self.data.columns[role] for role in inputs)
 
     @property
     def label(self) -> str:
-        """The column with the label, the labels, the number or the entities."""
-        return next(column for role, column in self.data.columns.items() if role != "text")
+        """The column with the label, the labels, the number, the entities or the answers."""
+        return self.data.columns[get_problem(self.problem).target_role]
 
 
 def inspect_file(
@@ -101,6 +103,9 @@ def inspect_file(
         tagged = inspect_tagging(path, text, label, test) if problem is None else None
         if tagged is not None:
             return tagged
+        asked = inspect_answering(path, label, test) if problem is None and text is None else None
+        if asked is not None:
+            return asked
     kind = file_format(path)
     settings, columns = _how_to_read(path, kind, text, label)
     for option, name in (("--text", text), ("--label", label)):

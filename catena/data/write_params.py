@@ -153,6 +153,8 @@ def _params(inspection: Inspection, name: str) -> str:
     root["gate"] = CommentedMap(floors=_group(accuracy=(floor, "what always saying the largest class gives")))
     if inspection.problem == "tagging":
         _for_entities(root, inspection)
+    elif inspection.problem == "answering":
+        _for_answers(root, inspection)
     elif inspection.problem != "classification":
         _for_sets_or_numbers(root, inspection)
     root.yaml_set_start_comment(
@@ -179,6 +181,21 @@ def _for_entities(root: CommentedMap, inspection: Inspection) -> None:
     del root["training"]["metric"]
     root["evaluation"] = _group(baselines=(["phrases"], "entities known from training"))
     root["gate"] = CommentedMap(floors=_group(entity_f1=(0.5, "")))
+
+
+def _for_answers(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what is otherwise for questions about passages."""
+    counts = ", ".join(f"{count:,} questions {kind}" for kind, count in inspection.classes.items())
+    root["problem"] = _group(name=("answering", counts))
+    root["tokenization"]["max_length"] = inspection.max_length
+    comment = "longer passages are read in windows that overlap"
+    root["tokenization"].yaml_add_eol_comment(comment, "max_length")
+    if root["backbone"].get("type") == "convolutional":
+        root["backbone"]["type"] = "transformer"
+    del root["training"]["metric"]
+    root["training"] |= {"epochs": 8, "learning_rate": 0.0003, "batch_size": 16, "batch_tokens": 4096}
+    root["evaluation"] = _group(baselines=(["sentence", "phrase"], ""))
+    root["gate"] = CommentedMap(floors=_group(f1=(0.2, "of SQuAD, 0 to 1")))
 
 
 def _for_sets_or_numbers(root: CommentedMap, inspection: Inspection) -> None:

@@ -33,13 +33,14 @@ def phrase(data: BaselineData) -> Learned:
     answers = []
     for question, (start, text) in zip(data.test["question"], _nearest_sentences(data), strict=True):
         asked = {word.casefold() for word in WORD.findall(question)}
-        answer = start, text
-        for found in _PHRASE.finditer(text):
-            said = found.group().rstrip(".,")
-            if not asked & {word.casefold() for word in WORD.findall(said)}:
-                answer = start + found.start(), said
-                break
-        answers.append(canonical([answer]))
+        found = [
+            (start + match.start(), match.group().rstrip(".,"))
+            for match in _PHRASE.finditer(text)
+            if not asked & {word.casefold() for word in WORD.findall(match.group())}
+        ]
+        # the first word of a sentence has its capital for another reason
+        named = [one for one in found if one[0] > start] or found or [(start, text)]
+        answers.append(canonical(named[:1]))
     return np.array(answers, dtype=object), None
 
 
