@@ -65,9 +65,7 @@ class KnowledgeBase:
             raise DataError("There are no words in the passages to find them by.") from None
         if encoder is None:
             return cls(tuple(passages), words)
-        from catena.training.embedding import embed_texts
-
-        vectors = embed_texts(encoder, [passage.meant for passage in passages], _TOKENS)
+        vectors = _embedded(encoder, [passage.meant for passage in passages])
         return cls(tuple(passages), words, vectors, encoder.name, _weights_sha256(encoder))
 
     def search(self, questions: Sequence[str], count: int, encoder: Path | None = None) -> list[list[Hit]]:
@@ -108,9 +106,7 @@ class KnowledgeBase:
                 f"The knowledge base was made with other weights of {self.encoder} than those in {encoder}; "
                 "make it again with `catena knowledge build`."
             )
-        from catena.training.embedding import embed_texts
-
-        return embed_texts(encoder, questions, _TOKENS)
+        return _embedded(encoder, questions)
 
     def save(self, folder: Path) -> None:
         """Write everything to `folder`, whole or not at all."""
@@ -180,6 +176,14 @@ class KnowledgeBase:
                 "build`."
             ) from None
         return cls(passages, words, vectors, str(card["encoder"]), str(card["encoder_sha256"]), thresholds)
+
+
+def _embedded(encoder: Path, texts: Sequence[str]) -> np.ndarray:
+    from catena.backbones.pretrained import Pretrained
+    from catena.training.embedding import embed_texts
+
+    longest = int(min(Pretrained().tokenizer(encoder).model_max_length, _TOKENS))
+    return embed_texts(encoder, texts, longest)
 
 
 def _weights_sha256(encoder: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catena.data.formats import read_records
-from catena.data.scripts import joined
+from catena.data.scripts import WORD, joined
 from catena.data.text_stream import likely_encoding, open_text, sample_bytes
 from catena.errors import DataError
 from catena.knowledge.sections import Section, sections
@@ -18,8 +18,9 @@ DOCUMENTS = (".md", ".markdown", ".txt", ".html", ".htm")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 #: The largest document, in bytes.
 _LARGEST = 64 << 20
+#: Ends of sentences after which no space is written.
+_WIDE_ENDS = "。！？"
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")
-_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,9 @@ def _divided(section: Section, most: int) -> Iterator[str]:
 
 
 def _cut(sentence: str, most: int) -> Iterator[str]:
-    """A sentence of more than `most` words in pieces, at spaces where there are any."""
+    """A sentence of more than `most` words in pieces, between words where there are any."""
     while _words(sentence) > most:
-        places = [found.end() for found in _WORD.finditer(sentence)]
+        places = [found.end() for found in WORD.finditer(sentence)]
         at = places[most - 1] if len(places) > most else len(sentence) * most // _words(sentence)
         yield sentence[:at].strip()
         sentence = sentence[at:].strip()
@@ -149,14 +150,14 @@ def _cut(sentence: str, most: int) -> Iterator[str]:
 
 
 def _words(text: str) -> int:
-    """Words; two characters count as one in scripts that put no spaces between words."""
-    return max(len(text.split()), len(text) // 8)
+    """Words (characters where a script has no spaces); of what is no language, twelve characters are one."""
+    return max(len(WORD.findall(text)), len(text) // 12)
 
 
 def _together(sentences: list[str]) -> str:
     text = sentences[0]
     for sentence in sentences[1:]:
-        text = joined(text, sentence)
+        text = text + sentence if text[-1] in _WIDE_ENDS else joined(text, sentence)
     return text
 
 
