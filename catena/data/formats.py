@@ -12,7 +12,7 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "squad", "parquet", "dataset"]
+Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "parquet", "dataset"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -104,6 +104,10 @@ def read_records(
         from catena.data.squad import read_squad
 
         yield from read_squad(path, settings.encoding, wanted)
+    elif kind == "parallel":
+        from catena.data.parallel import read_parallel
+
+        yield from read_parallel(path, settings.encoding, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -126,7 +130,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, squad, parquet."
+            "csv, tsv, orange, jsonl, conll, squad, parallel, parquet."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
@@ -138,6 +142,15 @@ def file_format(path: Path, declared: str = "auto") -> Format:
 
         return "squad" if is_squad(path) else "jsonl"
     return kind
+
+
+def record_files(path: Path, settings: DataSettings) -> list[Path]:
+    """The files that hold the records of `path`: itself, all files of a folder, or one for each column."""
+    if file_format(path, settings.format) == "parallel":
+        from catena.data.parallel import parallel_files
+
+        return parallel_files(path, list(settings.columns.values()))
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def missing_columns(path: Path, wanted: Wanted, there: Sequence[str], hint: str = "") -> DataError | None:

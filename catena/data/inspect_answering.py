@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from catena.data.commented import group
 from catena.data.formats import Format, file_format, read_records
+from catena.data.inspection import Inspection, Wanted
 from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, sample_bytes
@@ -18,7 +20,7 @@ from catena.problems.answers import read_answers
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
-    from catena.data.inspect import Inspection
+    from ruamel.yaml.comments import CommentedMap
 
 _ROLES = ("question", "context", "answers")
 #: Names that data sets give to passages and answers.
@@ -29,18 +31,19 @@ _SAMPLE = 1000
 _PIECES_PER_WORD = 1.4
 
 
-def inspect_answering(path: Path, label: str | None, test: Path | None) -> Inspection | None:
-    """What `inspect_file` returns, for a file whose columns are those of SQuAD; None for any other.
-
-    `label` names the column of answers where it is known.
-    """
+def inspect_answering(path: Path, wanted: Wanted) -> Inspection | None:
+    """What `inspect_file` returns, for a file whose columns are those of SQuAD; None for any other."""
+    if path.is_dir():
+        return None
     try:
         kind = file_format(path)
     except DataError:
         return None
-    columns = {role: role for role in _ROLES} if kind == "squad" else _columns(path, kind, label)
+    columns = {role: role for role in _ROLES} if kind == "squad" else _columns(path, kind, wanted)
     if columns is None:
         return None
+    wanted.check_roles("answering", columns)
+    test = wanted.test
     settings = DataSettings(
         name="data",
         format=kind,
@@ -52,7 +55,21 @@ def inspect_answering(path: Path, label: str | None, test: Path | None) -> Inspe
     return _measured(path, test, settings)
 
 
-def _columns(path: Path, kind: Format, label: str | None) -> dict[str, str] | None:
+def answering_params(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what answering needs otherwise than one class a text."""
+    comment = "longer passages are read in windows that overlap"
+    root["tokenization"] = group(max_length=(inspection.max_length, comment))
+    if root["backbone"].get("type", "pretrained") != "pretrained":
+        root["backbone"]["type"] = "transformer"
+        root["tokenization"]["tokenizer"] = "wordpiece" if inspection.unspaced < 0.5 else "characters"
+    root["training"] = group(
+        epochs=(5, ""), learning_rate=(0.0003, ""), batch_size=(16, ""), batch_tokens=(4096, "")
+    )
+    root["evaluation"] = group(baselines=(["sentence", "phrase"], ""))
+    root["gate"]["floors"] = group(f1=(0.3, "of SQuAD, 0 to 1"))
+
+
+def _columns(path: Path, kind: Format, wanted: Wanted) -> dict[str, str] | None:
     if kind == "jsonl":
         from catena.data.json_lines import json_columns
 
@@ -63,18 +80,17 @@ def _columns(path: Path, kind: Format, label: str | None) -> dict[str, str] | No
         there = parquet_columns(path)
     else:
         return None
-    found = {
-        "question": "question" if "question" in there else None,
+    guesses = {
+        "question": wanted.text or ("question" if "question" in there else None),
         "context": next((name for name in _CONTEXTS if name in there), None),
-        "answers": label or next((name for name in _ANSWERS if name in there), None),
+        "answers": wanted.label or next((name for name in _ANSWERS if name in there), None),
     }
+    found = {role: wanted.columns.get(role, name) for role, name in guesses.items()}
     columns = {role: name for role, name in found.items() if name is not None and name in there}
     return columns if len(columns) == len(_ROLES) else None
 
 
 def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspection:
-    from catena.data.inspect import Inspection
-
     passages: dict[str, int] = {}
     questions: list[int] = []
     kinds: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from catena.problems.base import Outputs
+from catena.problems.base import Measured
 
 #: Starts and ends that are combined in each window.
 _BEST = 20
@@ -28,7 +28,7 @@ class Found:
 
 
 def best_spans(
-    outputs: Outputs, features: Mapping[str, list[Any]], records: int, most_tokens: int
+    outputs: Measured, features: Mapping[str, list[Any]], records: int, most_tokens: int
 ) -> list[Found]:
     """The best span of each record over all its windows.
 

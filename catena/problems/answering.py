@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from catena.errors import SettingsError
 from catena.problems.answer_features import ALLOWED, ENDS, STARTS, answer_features
 from catena.problems.answer_spans import Found, best_spans, span_candidates, token_overlap, token_scores
 from catena.problems.answers import canonical, from_canonical, read_answers, spans_as_text
-from catena.problems.base import HeadSpec, Outputs, Problem, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -246,7 +246,7 @@ class Answering(Problem):
         `confidence` is the probability of what is said, `no_answer` that of there being no answer. Where
         none is said, `answer` is empty and `start` and `end` are -1.
         """
-        found = best_spans(outputs, features, len(records), self.settings.max_answer_tokens)
+        found = best_spans(cast(Measured, outputs), features, len(records), self.settings.max_answer_tokens)
         contexts = records["context"].tolist()
         notes = records[_GIVEN].tolist() if _GIVEN in records else [None] * len(contexts)
         columns: dict[str, list[Any]] = {name: [] for name, _ in self.output_columns(label_names)}
@@ -286,7 +286,7 @@ class Answering(Problem):
             ("no_answer", "double"),
         ]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         """Of windows, not of passages: overlap of tokens, the same span, and the loss."""
         f1 = exact = loss = 0.0
         for logits, row in zip(outputs, labels, strict=True):

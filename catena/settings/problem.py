@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 
 
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking", "answering"] = Field(
-        "classification", description="The problem's module in `catena/problems`."
-    )
+    name: Literal[
+        "classification", "multilabel", "regression", "tagging", "ranking", "answering", "translation"
+    ] = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
         min_length=1,
@@ -57,6 +58,20 @@ class ProblemSettings(Group):
         "cross_encoder",
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    max_length_ratio: Annotated[float, Field(gt=1.0)] | None = Field(
+        9.0,
+        description="`translation`: pairs are rejected where one side has more words than this multiple of "
+        "the other's (in scripts without spaces each character is a word); nothing keeps them.",
+    )
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        "13a",
+        description="`translation`: how sacreBLEU finds words in the target language; `zh` for Chinese, "
+        "`char` for other writing without spaces, `none` where texts are tokenized already.",
+    )
+    decoding: DecodingSettings = Field(
+        default_factory=lambda: DecodingSettings(),
+        description="How text is written, where the problem is solved by writing.",
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
