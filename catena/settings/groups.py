@@ -38,7 +38,8 @@ class DataSettings(Group):
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
         "after each sentence; `squad` is SQuAD's JSON; `parallel` has a text file for each column, called "
         "`<part>.<column>` (`train: train` and a column `en` mean train.en or train.en.gz), whose lines "
-        "belong together; `dataset` is a folder saved by the `datasets` library. All but data sets may be gzipped (`.gz`).",
+        "belong together; `dataset` is a folder saved by the `datasets` library. All but data sets may "
+        "be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(
