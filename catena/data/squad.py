@@ -35,7 +35,7 @@ def read_squad(path: Path, encoding: str, wanted: Wanted) -> Iterator[Batch]:
     """Yield the questions of a SQuAD file, version 1 or 2; `row` is the running number of the question.
 
     The columns are `FIELDS`; `answers` is JSON, `[]` for a question marked `is_impossible`. A question
-    without its text, its passage or a list of answers comes as broken. Raises `DataError` for a file
+    without its text or its passage comes as broken. Raises `DataError` for a file
     that is cut off, too large, or in another form.
     """
     error = missing_columns(path, wanted, FIELDS)
@@ -110,10 +110,10 @@ def _row(question: Any, context: str | None, title: str | None) -> _Row:
     answers = question.get("answers")
     if question.get("is_impossible") is True:
         answers = []
-    elif not isinstance(answers, list):
-        return {}, text, "a question without a list `answers`"
     elif not answers:
-        answers = None  # not said to be impossible, so an answer is missing
+        answers = None  # not said to be impossible, so an answer is missing; to predict none is needed
+    elif not isinstance(answers, list):
+        return {}, text, "a question whose `answers` are no list"
     listed = None if answers is None else json.dumps(answers, ensure_ascii=False)
     name = question.get("id")
     row = {"id": None if name is None else str(name), "title": title, "question": text, "context": context}
