@@ -32,7 +32,7 @@ from catena.problems.answers import from_canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Questions of BANKING77 that are asked, and training questions of each intent in the list.
-STRANGE, LISTED = 200, 5
+STRANGE, LISTED = 100, 5
 
 
 def recall(scores: np.ndarray, right: np.ndarray) -> dict[str, float]:
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--project", type=Path, required=True)
     parser.add_argument("--banking", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--count", type=int, default=3)
     arguments = parser.parse_args()
     parts = {
         name: pd.read_parquet(arguments.project / f"data/prepared/{name}.parquet")

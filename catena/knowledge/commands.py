@@ -87,7 +87,7 @@ def check(
     ] = None,
     model: _Model = None,
     encoder: _Encoder = None,
-    count: _Count = 5,
+    count: _Count = 3,
 ) -> None:
     """How many of some known questions are answered rightly, by the confidence that is asked for."""
     from catena.knowledge.checking import levels, lowest_threshold, read_questions
@@ -113,7 +113,7 @@ def ask(
     base: _Base,
     model: _Model = None,
     encoder: _Encoder = None,
-    count: _Count = 5,
+    count: _Count = 3,
     threshold: Annotated[
         float | None,
         typer.Option(
