@@ -1,4 +1,5 @@
 """The command line: `catena init · fetch · predict · explain · index · nearest · promote · lineage · …`.
+"""The command line: `catena init · fetch · predict · index · nearest · ask · promote · …`.
 
 Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
 """
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from catena import __version__
 from catena.errors import CatenaError, SettingsError
+from catena.knowledge import commands as knowledge_commands
 
 if TYPE_CHECKING:
     from catena.layout import Layout
@@ -39,6 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From labelled text to a model in production: see the manual in docs/.",
 )
+app.command()(knowledge_commands.ask)
+app.add_typer(knowledge_commands.knowledge, name="knowledge")
 
 
 def _version(wanted: bool) -> None:
