@@ -1,5 +1,4 @@
-"""The command line: `catena init · fetch · predict · explain · index · nearest · promote · lineage · …`.
-"""The command line: `catena init · fetch · predict · index · nearest · ask · promote · …`.
+"""The command line: `catena init · fetch · predict · explain · ask · index · nearest · promote · …`.
 
 Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
 """
