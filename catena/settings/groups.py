@@ -11,7 +11,7 @@ from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 
 FileFormat = Literal[
-    "auto", "csv", "tsv", "orange", "jsonl", "conll", "parallel", "text", "parquet", "dataset"
+    "auto", "csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "text", "parquet", "dataset"
 ]
 
 
@@ -36,10 +36,10 @@ class DataSettings(Group):
         "auto",
         description="How the files are written. `auto` goes by the name's ending; `orange` is tab-separated "
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
-        "after each sentence; `parallel` has a text file for each column, called `<part>.<column>` "
-        "(`train: train` and a column `en` mean train.en or train.en.gz), whose lines belong together; "
-        "`text` is plain text, cut into blocks; "
-        "`dataset` is a folder saved by the `datasets` library. All but data sets may be gzipped (`.gz`).",
+        "after each sentence; `squad` is SQuAD's JSON; `parallel` has a text file for each column, called "
+        "`<part>.<column>` (`train: train` and a column `en` mean train.en or train.en.gz), whose lines "
+        "belong together; `text` is plain text, cut into blocks; `dataset` is a folder saved by the "
+        "`datasets` library. All but data sets may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(

@@ -10,7 +10,14 @@ from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 
 ProblemName = Literal[
-    "classification", "multilabel", "regression", "tagging", "ranking", "translation", "generation"
+    "classification",
+    "multilabel",
+    "regression",
+    "tagging",
+    "ranking",
+    "answering",
+    "translation",
+    "generation",
 ]
 
 
@@ -48,8 +55,8 @@ class ProblemSettings(Group):
     window_overlap: int = Field(
         32,
         ge=0,
-        description="`tagging`: tokens that two windows of a text longer than `tokenization.max_length` "
-        "share (at most half of it).",
+        description="`tagging`, `answering`: tokens that two windows of a text longer than "
+        "`tokenization.max_length` share (at most half of it).",
     )
     case_shapes: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -90,4 +97,25 @@ class ProblemSettings(Group):
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
+    max_answer_tokens: int = Field(
+        30, ge=1, description="`answering`: the longest answer that is said, in tokens."
+    )
+    no_answer_threshold: float = Field(
+        0.0,
+        description="`answering`: how much likelier than the best answer it must be that there is none, as a "
+        "difference of logarithms, before none is said. Only models that have seen unanswerable questions "
+        "say so.",
+    )
+    hints: bool = Field(
+        True,
+        description="`answering`: whether the network is told which words of the passage the question has "
+        "too, and which are capitalized or hold digits.",
+    )
+    other_passages: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="`answering`: passages shown with each training question that are like it and do not "
+        "answer it, so that the model learns to say that a passage holds no answer; for knowledge bases.",
     )
