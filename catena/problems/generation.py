@@ -11,9 +11,19 @@ import pandas as pd
 
 from catena.data.scripts import word_counts
 from catena.errors import DataError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written, pad_inputs
-from catena.problems.conversations import as_prompt, asked, cleaned, divided, from_columns, read_messages
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
+from catena.problems.claims import Claim, Row, without_classes
+from catena.problems.conversations import (
+    as_prompt,
+    asked,
+    cleaned,
+    divided,
+    from_columns,
+    looks_like_messages,
+    read_messages,
+)
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
+from catena.problems.written import TOLERATED, difference, likelihood_claim, written_table
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -48,6 +58,7 @@ class Generation(Problem):
     generates = True
     packs = True
     tokenized_roles = ("prompt", "response")
+    tolerated = TOLERATED
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "log_loss": False,
         "perplexity": False,
@@ -115,7 +126,10 @@ class Generation(Problem):
         return as_prompt(messages), response
 
     def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:
-        """Clean texts, in which white space stays as it is, but at the ends of messages and of lines."""
+        """Clean texts, in which white space stays as it is, but at the ends of messages and of lines.
+
+        A prompt that is one question stays a text.
+        """
         gentle = replace(cleaner, collapse_whitespace=False)
 
         def message(texts: list[str]) -> list[str]:
@@ -126,8 +140,10 @@ class Generation(Problem):
 
         columns: dict[str, list[str]] = {}
         if self.converses:
+            prompts = records["prompt"].tolist()
             columns["prompt"] = [
-                as_prompt(cleaned(turns, message)) for turns in self._turns(records["prompt"].tolist())
+                as_prompt(cleaned(turns, message)) if looks_like_messages(prompt) else message([prompt])[0]
+                for prompt, turns in zip(prompts, self._turns(prompts), strict=True)
             ]
         else:
             columns["prompt"] = gentle.clean([_unix_lines(text) for text in records["prompt"]])
@@ -310,20 +326,9 @@ class Generation(Problem):
         features: Mapping[str, list[Any]],
         label_names: Sequence[str],
     ) -> pd.DataFrame:
-        """`confidence` is the geometric mean of the probabilities of the tokens written.
-
-        Of records with a response, `target_loss` is the negative log-likelihood in nats of all that is
-        learned in them, `target_tokens` and `target_bytes` say how much that is.
-        """
-        if not isinstance(outputs, Written):  # of no records
-            return pd.DataFrame({"prediction": pd.Series([], dtype="str"), "confidence": np.zeros(0)})
-        means = outputs.log_likelihoods / np.maximum(outputs.tokens, 1)
-        table = pd.DataFrame(
-            {"prediction": pd.Series(outputs.texts, dtype="str"), "confidence": np.exp(means)}
-        )
-        if outputs.targets is not None:
-            table["target_loss"] = outputs.targets[:, 0].astype(np.float64)
-            table["target_tokens"] = outputs.targets[:, 1].astype(np.int64)
+        """As `written_table` has it; targets are all that is learned, `target_bytes` of UTF-8."""
+        table = written_table(outputs)
+        if "target_loss" in table:
             table["target_bytes"] = np.asarray(features["bytes"], dtype=np.int64)
         return table
 
@@ -332,6 +337,17 @@ class Generation(Problem):
 
     def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         return token_metrics(outputs)
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """The response as a whole, by its log-likelihood."""
+        without_classes(about, self.name)
+        return [likelihood_claim("response")]
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        return difference(str(said["prediction"]), expected) <= tolerance
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        return difference(str(before["prediction"]), str(after["prediction"])) <= tolerance
 
     def evaluation(self) -> Evaluation:
         from catena.evaluation.generation import GenerationEvaluation
