@@ -108,6 +108,10 @@ class Problem(ABC):
         """The columns of a file to be predicted, by input role, where it is like the file learned from."""
         return {role: columns[role] for role in self.input_roles if role in columns}
 
+    def refusals(self, records: pd.DataFrame) -> pd.Series:
+        """Why records with all their inputs cannot be predicted ("" where they can), one reason each."""
+        return pd.Series("", index=records.index, dtype="str")
+
     def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Raw roles → input roles and target, still raw; and why a record is unusable ("" if it is not)."""
         return records, pd.Series("", index=records.index, dtype="str")

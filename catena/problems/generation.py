@@ -83,6 +83,11 @@ class Generation(Problem):
         names = [columns[role] for role in ("prompt", "messages", "text") if role in columns]
         return {"prompt": names[0]} if names else {}
 
+    def refusals(self, records: pd.DataFrame) -> pd.Series:
+        """Prompts that are lists of messages and no conversation."""
+        reasons = [_refusal(prompt) if self.converses else "" for prompt in records["prompt"]]
+        return pd.Series(reasons, index=records.index, dtype="str")
+
     def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Conversations and texts become what is given and what follows."""
         roles = [role for role in ("messages", "text", *_EXCHANGE) if role in records]
@@ -362,6 +367,14 @@ def beginning(text: str, most: int) -> int:
         (at for at in range(most, 0, -1) if text[at : at + 1].isspace() and not text[at - 1].isspace()), 0
     )
     return at if text[:at].strip() else most
+
+
+def _refusal(prompt: str) -> str:
+    try:
+        asked(prompt)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _row(feature: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
