@@ -58,10 +58,10 @@ def validate(
 def main() -> None:
     layout = Layout.find()
     settings = load_settings(layout.params)
-    data = TrainingData.load(layout.tokenized, settings.training.max_length)
+    problem = get_problem(settings.problem)
+    data = TrainingData.load(layout.tokenized, problem, settings.training.max_length)
     device = choose_device(settings.training.device, settings.training.precision, settings.training.attention)
     set_seed(settings.seed)
-    problem = get_problem(settings.problem)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer")
     model = get_method(settings.method.name).prepare(

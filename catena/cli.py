@@ -1,4 +1,4 @@
-"""The command line: `catena init · fetch · predict · explain · index · nearest · promote · lineage · …`.
+"""The command line: `catena init · fetch · predict · explain · ask · index · nearest · promote · …`.
 
 Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
 """
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from catena import __version__
 from catena.errors import CatenaError, SettingsError
+from catena.knowledge import commands as knowledge_commands
 
 if TYPE_CHECKING:
     from catena.layout import Layout
@@ -39,6 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From labelled text to a model in production: see the manual in docs/.",
 )
+app.command()(knowledge_commands.ask)
+app.add_typer(knowledge_commands.knowledge, name="knowledge")
 
 
 def _version(wanted: bool) -> None:
@@ -141,6 +144,9 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(help="Input column to copy along (repeatable).")] = None,
     encoding: Annotated[str, typer.Option(help="Character encoding of the input.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="Column separator of the input.")] = None,
+    written: Annotated[
+        str, typer.Option("--format", help="How the input is written, as in `data.format`.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Predict texts from the command line, or all records of a file."""
@@ -150,7 +156,8 @@ def predict(
             "inputs of a model that reads several."
         )
     if source is not None and output is not None:
-        _predict_file(source, output, model, text, keep or [], encoding, delimiter)
+        reading = {"encoding": encoding, "delimiter": delimiter, "format": written}
+        _predict_file(source, output, model, text, keep or [], reading)
         return
     import pandas as pd
 
@@ -267,8 +274,7 @@ def _predict_file(
     model: str | None,
     text: str | None,
     keep: list[str],
-    encoding: str,
-    delimiter: str | None,
+    reading: dict[str, str | None],
 ) -> None:
     from catena.bulk import ENDINGS, estimated_records, predict_file
     from catena.data.text_stream import check_present
@@ -282,8 +288,7 @@ def _predict_file(
         check_present(source)
     predictor = Predictor.load(_model_folder(model))
     columns = dict(predictor.card["columns"]) | ({predictor.problem.input_roles[0]: text} if text else {})
-    values = {"columns": columns, "encoding": encoding, "delimiter": delimiter}
-    settings = parse_settings({"data": values}, "options").data
+    settings = parse_settings({"data": {"columns": columns, **reading}}, "options").data
     with record_progress(f"predicting {source.name}", estimated_records(source, settings)) as advance:
         result = predict_file(predictor, source, output, settings, keep, advance)
     print_bulk_result(result, output)

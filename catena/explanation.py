@@ -124,6 +124,8 @@ def explain(
     if not pieces:
         raise DataError("The text holds no word, so there is nothing to explain.")
     asked = pd.concat([record, *(without(record, piece) for piece in pieces)], ignore_index=True)
+    if problem.generates:  # how likely what was written still is, not what is written instead
+        asked[problem.target_role] = predictor.predict(record, clean=False)["prediction"].iloc[0]
     answers = predictor.predict(asked, clean=False)
     table = pd.concat([asked, answers], axis=1)
     said = {str(name): value for name, value in table.iloc[0].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from catena.backbones import get_backbone
 from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
 from catena.model_folder import check_files, read_card
-from catena.problems import Outputs, get_problem
+from catena.problems import Outputs, Written, get_problem
 from catena.problems.base import encode_texts
 from catena.settings import ProblemSettings, TokenizationSettings
 from catena.training.batches import PAD_TO
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_tokens, run_batches
+from catena.training.inputs import network_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +41,7 @@ class Predictor:
         self.cleaner = Cleaner(**card["cleaning"])
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
-        self.tokenizer = backbone.tokenizer(folder)
+        self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
         self.model = backbone.load(
             folder, self.problem.head(self.label_names), attention=self.device.attention
         ).to(self.device.kind)
@@ -96,12 +98,16 @@ class Predictor:
     def _vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of clean texts `(texts, hidden)`, float32."""
         ids = encode_texts(texts, self.tokenizer, self.tokenization)["input_ids"]
-        vectors = embed_tokens(self.model.base_model, ids, int(self.tokenizer.pad_token_id), self.device)
+        vectors = embed_tokens(self.model.base_model, ids, self._pad_token_id, self.device)
         normalised: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return normalised
 
     def _collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return self.problem.collate(rows, int(self.tokenizer.pad_token_id), PAD_TO)
+        return self.problem.collate(rows, self._pad_token_id, PAD_TO)
+
+    @property
+    def _pad_token_id(self) -> int:
+        return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
     def _outputs(self, table: pd.DataFrame, features: Mapping[str, list[Any]]) -> Outputs:
         if not len(table):
@@ -113,7 +119,26 @@ class Predictor:
                 codes, unique = pd.factorize(table[role])
                 sides.append(self._vectors(unique.tolist())[codes])
             return np.concatenate(sides, axis=1)
+        if self.problem.generates:
+            return self._write(features)
         return run_batches(lambda batch: self.model(**batch).logits, features, self._collate, self.device)
+
+    def _write(self, features: Mapping[str, list[Any]]) -> Written:
+        """What the network writes, and what it says of the records' own targets, where they have one."""
+        from catena.decoding.writing import write_texts
+
+        decoding = self.problem.settings.decoding
+        written = write_texts(self.model, self.tokenizer, features["input_ids"], decoding, self.device)
+        if "labels" not in features:
+            return written
+
+        def measured(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            logits = self.model(**network_inputs(self.model, batch)).logits
+            return self.problem.measure(logits, batch)
+
+        unseen = ("record", "n_tokens", "length")
+        targets = run_batches(measured, features, self._collate, self.device, unseen)
+        return replace(written, targets=np.asarray(targets))
 
     def predict_batches(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Predictions batch by batch; memory does not grow with their number."""
@@ -124,18 +149,20 @@ class Predictor:
         """Mean-pooled last hidden states of the fine-tuned network, `(records, hidden)`."""
         table = self._table(records, clean)
         features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
-        return embed_tokens(
-            self.model.base_model, features["input_ids"], int(self.tokenizer.pad_token_id), self.device
-        )
+        return embed_tokens(self.model.base_model, features["input_ids"], self._pad_token_id, self.device)
 
     def _table(self, records: pd.DataFrame | Sequence[str], clean: bool) -> pd.DataFrame:
-        """The input columns alone, as clean text."""
+        """The input columns as clean text, and where text is written the target, if there is one."""
         if isinstance(records, str):
             raise DataError("A list of texts was expected, not one text.")
         if not isinstance(records, pd.DataFrame):
             records = pd.DataFrame({self.problem.input_roles[0]: pd.Series(list(records), dtype=object)})
         columns: dict[str, Any] = {}
-        for role in self.problem.input_roles:
+        roles = self.problem.input_roles
+        target = self.problem.target_role
+        if self.problem.generates and target in records and records[target].notna().all():
+            roles = (*roles, target)
+        for role in roles:
             if role not in records:
                 raise DataError(
                     f"The records have no column `{role}`; they have {', '.join(map(str, records.columns))}."

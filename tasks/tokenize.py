@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catena.backbones import get_backbone
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.files import complete_folder, write_json
 from catena.layout import Layout
 from catena.problems import get_problem
@@ -29,7 +29,7 @@ _BATCH_RECORDS = 10_000
 def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write `data/tokenized`: one Arrow file a part, the tokenizer, and `statistics.json`."""
     problem = get_problem(settings.problem)
-    tokenizer = _tokenizer(settings, layout)
+    tokenizer = _tokenizer(settings, layout) if problem.tokenizes else None
     labels_file = layout.prepared / "labels.json"
     if not labels_file.is_file():
         raise DataError(f"{labels_file} is missing; run the prepare stage first.")
@@ -48,7 +48,8 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
                 for batch in _batches(layout.prepared / f"{part}.parquet"):
                     encoded = problem.encode(batch, tokenizer, settings.tokenization, label_names)
                     counts.append(np.asarray(encoded["n_tokens"]))
-                    unknown.append(_occurrences(tokenizer.unk_token_id, encoded["input_ids"]))
+                    if tokenizer is not None:
+                        unknown.append(_occurrences(tokenizer.unk_token_id, encoded["input_ids"]))
                     ids = batch["id"].tolist()
                     windows = encoded.get("record")
                     yield {"id": ids if windows is None else [ids[row] for row in windows], **encoded}
@@ -56,17 +57,20 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
             rows = write_tokens(folder / f"{part}.arrow", features())
             tokens = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
             parts[part] = _statistics(rows, tokens, limit, sum(unknown))
-        tokenizer.save_pretrained(folder / "tokenizer")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder / "tokenizer")
         write_json(
             folder / "statistics.json",
             {
                 "label_names": label_names,
                 "cleaning": cleaning,
                 "max_length": limit,
-                "vocabulary": len(tokenizer),
+                "vocabulary": 0 if tokenizer is None else len(tokenizer),
                 "parts": parts,
             },
         )
+    if tokenizer is None:
+        return {part: f"{values['records']:,} records" for part, values in parts.items()}
     learned = settings.tokenization.tokenizer
     origin = settings.backbone.name if learned == "backbone" else f"{learned}, learned from the training part"
     summary: dict[str, object] = {"tokenizer": f"{origin}, {len(tokenizer):,} entries"}
@@ -85,11 +89,26 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
         return get_backbone(settings.backbone.type).tokenizer(layout.backbone(settings.backbone.name))
     from catena.training.tokenizer import learn_tokenizer
 
-    roles = get_problem(settings.problem).input_roles
-    batches = _batches(layout.prepared / "train.parquet")
-    return learn_tokenizer(
-        (text for batch in batches for role in roles for text in batch[role]), settings.tokenization
-    )
+    problem = get_problem(settings.problem)
+    roles = problem.tokenized_roles or problem.input_roles
+    chosen = settings.tokenization
+
+    def learned(*roles: str) -> PreTrainedTokenizerBase:
+        batches = _batches(layout.prepared / "train.parquet")
+        texts = (text for batch in batches for role in roles for text in batch[role])
+        return learn_tokenizer(texts, chosen, begins=not problem.generates)
+
+    if chosen.vocabularies == "joint":
+        return learned(*roles)
+    if problem.head(()).kind != "sequence-to-sequence":
+        raise SettingsError(
+            f"`tokenization.vocabularies` is separate, but the problem {problem.name} writes in the language "
+            "it reads; set it to joint."
+        )
+    from catena.backbones.two_vocabularies import TwoVocabularies
+
+    source, target = map(learned, roles)
+    return TwoVocabularies.around(source, target.backend_tokenizer)
 
 
 def _batches(file: Path) -> Iterator[Any]:

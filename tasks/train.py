@@ -9,6 +9,7 @@ from typing import Any
 from catena.errors import ModelError
 from catena.files import complete_file, sha256_folder
 from catena.layout import Layout
+from catena.problems import get_problem
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
@@ -21,7 +22,8 @@ from tasks.stage import run_stage
 
 def train(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write `models/candidate` and `reports/training/curve.csv`; open the MLflow run."""
-    data = TrainingData.load(layout.tokenized, settings.training.max_length)
+    problem = get_problem(settings.problem)
+    data = TrainingData.load(layout.tokenized, problem, settings.training.max_length)
     backbone = layout.backbone(settings.backbone.name)
     if not backbone.is_dir():
         raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")

@@ -28,14 +28,26 @@ class Blueprint:
     """What a network without pretrained weights is built to: its sizes, and the tokens it will read."""
 
     settings: BackboneSettings
-    vocabulary: int
-    pad_token_id: int
-    max_length: int
+    vocabulary: int = 0
+    pad_token_id: int = 0
+    max_length: int = 0
+    eos_token_id: int | None = None
+    #: Entries of the vocabulary that is written in, where it is another than the one that is read.
+    target_vocabulary: int | None = None
 
     @classmethod
-    def of(cls, settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase) -> Blueprint:
-        """For the tokens of `tokenizer`."""
-        return cls(settings, len(tokenizer), int(tokenizer.pad_token_id), int(tokenizer.model_max_length))
+    def of(cls, settings: BackboneSettings, tokenizer: PreTrainedTokenizerBase | None) -> Blueprint:
+        """For the tokens of `tokenizer`, or for none."""
+        if tokenizer is None:
+            return cls(settings)
+        return cls(
+            settings,
+            len(tokenizer),
+            int(tokenizer.pad_token_id),
+            int(tokenizer.model_max_length),
+            tokenizer.eos_token_id,
+            getattr(tokenizer, "target_size", None),
+        )
 
 
 class Backbone(ABC):

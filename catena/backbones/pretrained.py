@@ -18,7 +18,11 @@ HEADS = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "multi-label-classification": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
+    "sequence-to-sequence": "AutoModelForSeq2SeqLM",
+    "causal-language-model": "AutoModelForCausalLM",
 }
+#: Those whose outputs are scores of a vocabulary's tokens, and which therefore write texts.
+WRITERS = ("sequence-to-sequence", "causal-language-model")
 
 #: What transformers calls the problems of these heads.
 PROBLEM_TYPES = {
@@ -47,6 +51,7 @@ DROPOUTS = (
     "summary_first_dropout",
     "hidden_dropout",
     "mlp_dropout",
+    "dropout_rate",
 )
 
 #: Only local files are read, no code comes with a model, and weights are safetensors.
@@ -75,6 +80,10 @@ class Pretrained(Backbone):
             if tokenizer.eos_token is None:
                 raise ModelError(f"The tokenizer in {folder} has neither a padding nor an end token.")
             tokenizer.pad_token = tokenizer.eos_token
+        if (folder / "target_tokenizer.json").is_file():
+            from catena.backbones.two_vocabularies import with_target
+
+            return with_target(tokenizer, folder)
         return tokenizer
 
     def build(
@@ -100,6 +109,8 @@ class Pretrained(Backbone):
             from catena.backbones.towers import TwoTowers
 
             return self._read(TwoTowers.around, folder, config)
+        if head.kind in WRITERS:
+            return self._read(auto_class(head).from_pretrained, folder, config)
         if pooling == "mean":
             from catena.backbones.pooled import MeanPooledClassifier
 
@@ -165,6 +176,8 @@ def quieten() -> None:
 
 def describe_head(config: PretrainedConfig, head: Head) -> None:
     """Write into a configuration what the head is for."""
+    if head.kind in WRITERS:
+        return
     config.num_labels = len(head.label_names)
     config.id2label = dict(enumerate(head.label_names))
     config.label2id = {name: index for index, name in enumerate(head.label_names)}
@@ -176,11 +189,15 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout that a configuration has, unless nothing is asked."""
-    if dropout is not None:
-        for name in DROPOUTS:
-            if getattr(config, name, None) is not None:
-                setattr(config, name, dropout)
+    """Set every dropout that a network uses, or where it uses none all that it has; unless nothing is asked.
+
+    Where a network's makers chose to have none, inside the attention for example, there stays none.
+    """
+    if dropout is None:
+        return
+    there = [name for name in DROPOUTS if getattr(config, name, None) is not None]
+    for name in [name for name in there if getattr(config, name) > 0] or there:
+        setattr(config, name, dropout)
 
 
 def auto_class(head: Head) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catena.backbones.base import Blueprint
+from catena.backbones.base import Blueprint, Head
 from catena.backbones.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class Recurrent(Scratch):
 
     type = "recurrent"
 
-    def config(self, blueprint: Blueprint) -> PretrainedConfig:
+    def config(self, blueprint: Blueprint, head: Head) -> PretrainedConfig:
         from catena.backbones.recurrent_network import RecurrentConfig
 
         sizes = blueprint.settings

@@ -10,6 +10,7 @@ from catena.backbones.base import Blueprint, Head
 from catena.backbones.pretrained import (
     HEADS,
     TOKENS,
+    WRITERS,
     Pretrained,
     auto_class,
     describe_head,
@@ -30,8 +31,8 @@ class Scratch(Pretrained):
     tags_tokens: ClassVar[bool] = False
 
     @abstractmethod
-    def config(self, blueprint: Blueprint) -> PretrainedConfig:
-        """The configuration of the network that `blueprint` describes."""
+    def config(self, blueprint: Blueprint, head: Head) -> PretrainedConfig:
+        """The configuration of the network that `blueprint` describes, of the kind that `head` needs."""
 
     def register(self) -> None:
         """Make transformers know the network, where it is not one of its own."""
@@ -50,7 +51,7 @@ class Scratch(Pretrained):
             raise ValueError("a network made from scratch needs a blueprint")
         quieten()
         self.register()
-        config = self.config(blueprint)
+        config = self.config(blueprint, head)
         describe_head(config, head)
         set_dropout(config, dropout)
         if head.kind not in HEADS and not (head.kind == TOKENS and self.tags_tokens):
@@ -61,7 +62,7 @@ class Scratch(Pretrained):
             setattr(config, tagger.MARK, tagger.SHAPES)
             config._attn_implementation = attention
             return tagger.TokenTagger(config)
-        if pooling == "mean":
+        if pooling == "mean" and head.kind not in WRITERS:
             from catena.backbones.pooled import MARK, MeanPooledClassifier
 
             setattr(config, MARK, "mean")

@@ -12,7 +12,7 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"]
+Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "parquet", "dataset"]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -85,7 +85,7 @@ def read_records(
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
     # Where there are entities, both they and their text may be given token by token.
-    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
+    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels", "answers"})
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
     if kind in ("csv", "tsv", "orange"):
@@ -100,6 +100,14 @@ def read_records(
         from catena.data.conll import read_conll
 
         yield from read_conll(path, settings, wanted)
+    elif kind == "squad":
+        from catena.data.squad import read_squad
+
+        yield from read_squad(path, settings.encoding, wanted)
+    elif kind == "parallel":
+        from catena.data.parallel import read_parallel
+
+        yield from read_parallel(path, settings.encoding, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -109,7 +117,8 @@ def read_records(
 def file_format(path: Path, declared: str = "auto") -> Format:
     """The format of `path`: the declared one, or what its ending says.
 
-    A `.tab` file without Orange's type and flag lines is plain TSV.
+    A `.tab` file without Orange's type and flag lines is plain TSV, a `.json` file that does not begin as
+    SQuAD's do is JSON Lines.
     """
     name = path.name.lower().removesuffix(".gz")
     if path.is_dir() and declared in ("auto", "dataset"):
@@ -121,14 +130,27 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, parquet."
+            "csv, tsv, orange, jsonl, conll, squad, parallel, parquet."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
         from catena.data.delimited import is_orange
 
         return "orange" if is_orange(path) else "tsv"
+    if ending == ".json" and path.is_file():
+        from catena.data.squad import is_squad
+
+        return "squad" if is_squad(path) else "jsonl"
     return kind
+
+
+def record_files(path: Path, settings: DataSettings) -> list[Path]:
+    """The files that hold the records of `path`: itself, all files of a folder, or one for each column."""
+    if file_format(path, settings.format) == "parallel":
+        from catena.data.parallel import parallel_files
+
+        return parallel_files(path, list(settings.columns.values()))
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def missing_columns(path: Path, wanted: Wanted, there: Sequence[str], hint: str = "") -> DataError | None:

@@ -71,12 +71,15 @@ class Preparation:
         for file in self._files:
             name = file.facts["name"]
             thinned = file.part == "train" or chosen.deduplicate_given_parts
+            several = not self._problem.one_right_target
             repeats = settle_repeats(
                 self._keys,
                 self.records,
                 target,
                 chosen.duplicates if thinned or chosen.duplicates == "error" else "keep",
-                chosen.contradictions if thinned or chosen.contradictions == "error" else "keep",
+                "keep"
+                if several or not (thinned or chosen.contradictions == "error")
+                else chosen.contradictions,
                 self._verdicts,
                 np.flatnonzero(self._given == file.part),
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from catena.problems.base import HeadSpec, Outputs, Problem
+from catena.problems.answering import Answering
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
 from catena.problems.tagging import Tagging
+from catena.problems.translation import Translation
 from catena.settings import ProblemSettings
 
 PROBLEMS: dict[str, type[Problem]] = {
@@ -18,10 +20,12 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Answering,
+        Translation,
     )
 }  # fmt: skip
 
-__all__ = ["PROBLEMS", "HeadSpec", "Outputs", "Problem", "get_problem"]
+__all__ = ["PROBLEMS", "HeadSpec", "Measured", "Outputs", "Problem", "Written", "get_problem"]
 
 
 def get_problem(settings: ProblemSettings | str) -> Problem:

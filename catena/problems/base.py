@@ -23,9 +23,26 @@ if TYPE_CHECKING:
     from catena.evaluation.base import Evaluation
     from catena.settings import ProblemSettings, TokenizationSettings
 
+
+@dataclass(frozen=True)
+class Written:
+    """Texts that a network wrote, one for each row of features.
+
+    `log_likelihoods` are in nats, summed over the `tokens` written (the one that ends the text included).
+    `targets` is what `Problem.measure` says of the records' own targets `(rows, k)`, where they have one.
+    """
+
+    texts: list[str]
+    log_likelihoods: np.ndarray
+    tokens: np.ndarray
+    targets: np.ndarray | None = None
+
+
 #: What a network says of rows of features: one vector for each row `(rows, outputs)`, or, from a head
 #: over tokens, one array `(tokens of the row, outputs)` for each row.
-Outputs = np.ndarray | Sequence[np.ndarray]
+Measured = np.ndarray | Sequence[np.ndarray]
+#: That, or what it writes for them.
+Outputs = Measured | Written
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,18 @@ class Problem(ABC):
     truncates: ClassVar[bool] = True
     #: Whether `training.class_weights` means anything.
     weighs_classes: ClassVar[bool] = False
+    #: Whether equal inputs have one right target, so that others contradict it.
+    one_right_target: ClassVar[bool] = True
+    #: Whether records are read as tokens; where not, there is no tokenizer.
+    tokenizes: ClassVar[bool] = True
+    #: Whether predictions are texts that the network writes (`catena.decoding`), not outputs of a head.
+    generates: ClassVar[bool] = False
+    #: Whether `written_metrics` is asked during training.
+    writes_in_validation: ClassVar[bool] = False
+    #: Roles of the texts that a learned tokenizer is to know; by default the inputs.
+    tokenized_roles: ClassVar[tuple[str, ...] | None] = None
+    #: Features with one value for each token, which are cut where tokens are.
+    token_features: ClassVar[frozenset[str]] = frozenset()
     #: What the `tolerance` of a behaviour test measures, where predictions are hardly ever exactly equal.
     tolerated: ClassVar[str | None] = None
     #: Metrics of `validation_metrics`, and whether higher is better; the first is the one that decides
@@ -132,9 +161,11 @@ class Problem(ABC):
     ) -> dict[str, list[Any]]:
         """Records → features, one list entry for each row.
 
-        Always holds `input_ids` (list of int) and `n_tokens` (length before truncation); `labels`
-        (int, float or a list of either) too when the records have the target role. A problem that
-        cuts records into windows gives several rows for one, and `record`, its position.
+        Always holds `input_ids` (list of int; not where the problem reads no tokens) and `n_tokens`
+        (length before truncation); `labels` (int, float or a list of either) too when the records have
+        the target role. `length` says how much of a batch's token budget a row takes, where that is not
+        the number of its `input_ids`. A problem that cuts records into windows gives several rows for
+        one, and `record`, its position.
         """
 
     # -- network ---------------------------------------------------------------------------
@@ -149,6 +180,10 @@ class Problem(ABC):
     ) -> dict[str, torch.Tensor]:
         """Features → padded tensors: `input_ids`, `attention_mask` `(batch, length)`, `labels`."""
 
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A training batch as the network sees it this time, drawn from torch's random state."""
+        return batch
+
     @abstractmethod
     def loss(
         self,
@@ -157,7 +192,22 @@ class Problem(ABC):
         class_weights: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        """Mean loss of a batch, in nats where it is a likelihood's."""
+        """Mean loss of a batch over what `weight` counts, in nats where it is a likelihood's."""
+
+    def weight(self, labels: torch.Tensor) -> int:
+        """How many things the loss of a batch is the mean of: by default its records."""
+        return len(labels)
+
+    def measure(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What of a batch's logits is kept to be measured: `(rows, k)`, or `(rows, length, k)`.
+
+        By default all of them. Where each token has logits for a whole vocabulary, they are summed up here.
+        """
+        return logits
+
+    def written_metrics(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Quick metrics of texts written for validation records; `validation_metric_names` has them too."""
+        return {}
 
     def balanced_weights(self, labels: Any, classes: int) -> list[float]:
         """`training.class_weights: balanced`, from the labels of the training features.
@@ -187,7 +237,7 @@ class Problem(ABC):
         """The columns of `predictions` and their MLflow types (`string`, `double`)."""
 
     @abstractmethod
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         """The quick metrics of one evaluation during training.
 
         `labels` as in the features: an array, or a list of arrays where each row has several.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.problems.base import HeadSpec, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
 from catena.problems.claims import Claim, Row, class_claim, known_class
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Classification(Problem):
         probabilities = [(f"p:{name}", "double") for name in label_names]
         return [("prediction", "string"), ("confidence", "double"), *probabilities]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         from sklearn.metrics import accuracy_score, f1_score, log_loss
 
         probabilities = softmax(outputs)

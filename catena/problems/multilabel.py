@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.problems.base import HeadSpec, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
 from catena.problems.claims import Claim, Row, class_claim, known_class
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Multilabel(Problem):
         probabilities = [(f"p:{name}", "double") for name in label_names]
         return [("prediction", "string"), ("confidence", "double"), *probabilities]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         from sklearn.metrics import f1_score
 
         logits, there = np.asarray(outputs, dtype=np.float64), np.stack(labels)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import DataError
-from catena.problems.base import HeadSpec, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
 from catena.problems.claims import Claim, Row, column_claim, without_classes
 from catena.problems.lists import ListScores, list_scores
 
@@ -202,7 +202,7 @@ class Ranking(Problem):
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         return [("prediction", "string"), ("score", "double"), ("list", "string")]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         table = np.asarray(labels, dtype=np.float64)
         found: ListScores = list_scores(
             table[:, 1], self._scores(outputs), table[:, 0], self.settings.relevant_from

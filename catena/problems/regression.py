@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import DataError, SettingsError
-from catena.problems.base import HeadSpec, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
 from catena.problems.claims import Claim, Row, column_claim, without_classes
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Regression(Problem):
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         return [("prediction", "string"), ("value", "double")]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         """`loss` is the one that training lowers; `r2` is 0 where all validation targets are the same."""
         said = np.asarray(outputs, dtype=np.float64)[:, 0]
         there = np.asarray(labels, dtype=np.float64)

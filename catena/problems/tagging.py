@@ -11,7 +11,7 @@ import pandas as pd
 
 from catena.data.alignment import Alignment, align
 from catena.data.values import tokens_as_text
-from catena.problems.base import HeadSpec, Outputs, Problem, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
 from catena.problems.claims import Claim, Row
 from catena.problems.entity_claims import (
     entities_agree,
@@ -56,6 +56,7 @@ class Tagging(Problem):
     target_role = "entities"
     fewest_classes = 1
     truncates = False
+    token_features = frozenset({"labels", "shape_ids", "word_starts", "word_ends"})
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "entity_f1": True,
         "entity_precision": True,
@@ -258,7 +259,7 @@ class Tagging(Problem):
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         return [("prediction", "string"), ("confidence", "double"), ("spans", "string")]
 
-    def validation_metrics(self, outputs: Outputs, labels: Any) -> dict[str, float]:
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         """Scores over the pieces that have a label, which are the words' first ones by default."""
         tags = [str(number) for number in range(outputs[0].shape[-1])]
         tags = ["O", *(f"{'BI'[at % 2]}-{at // 2}" for at in range(len(tags) - 1))]

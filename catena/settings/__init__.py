@@ -1,5 +1,6 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 from catena.settings.groups import (
     AugmentationSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "AugmentationSettings",
     "BackboneSettings",
     "DataSettings",
+    "DecodingSettings",
     "EvaluationSettings",
     "GateSettings",
     "Group",

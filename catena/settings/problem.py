@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 
 
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking"] = Field(
-        "classification", description="The problem's module in `catena/problems`."
-    )
+    name: Literal[
+        "classification", "multilabel", "regression", "tagging", "ranking", "answering", "translation"
+    ] = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
         min_length=1,
@@ -45,8 +46,8 @@ class ProblemSettings(Group):
     window_overlap: int = Field(
         32,
         ge=0,
-        description="`tagging`: tokens that two windows of a text longer than `tokenization.max_length` "
-        "share (at most half of it).",
+        description="`tagging`, `answering`: tokens that two windows of a text longer than "
+        "`tokenization.max_length` share (at most half of it).",
     )
     case_shapes: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -58,6 +59,41 @@ class ProblemSettings(Group):
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
     )
+    max_length_ratio: Annotated[float, Field(gt=1.0)] | None = Field(
+        9.0,
+        description="`translation`: pairs are rejected where one side has more words than this multiple of "
+        "the other's (in scripts without spaces each character is a word); nothing keeps them.",
+    )
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        "13a",
+        description="`translation`: how sacreBLEU finds words in the target language; `zh` for Chinese, "
+        "`char` for other writing without spaces, `none` where texts are tokenized already.",
+    )
+    decoding: DecodingSettings = Field(
+        default_factory=lambda: DecodingSettings(),
+        description="How text is written, where the problem is solved by writing.",
+    )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
+    max_answer_tokens: int = Field(
+        30, ge=1, description="`answering`: the longest answer that is said, in tokens."
+    )
+    no_answer_threshold: float = Field(
+        0.0,
+        description="`answering`: how much likelier than the best answer it must be that there is none, as a "
+        "difference of logarithms, before none is said. Only models that have seen unanswerable questions "
+        "say so.",
+    )
+    hints: bool = Field(
+        True,
+        description="`answering`: whether the network is told which words of the passage the question has "
+        "too, and which are capitalized or hold digits.",
+    )
+    other_passages: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="`answering`: passages shown with each training question that are like it and do not "
+        "answer it, so that the model learns to say that a passage holds no answer; for knowledge bases.",
     )

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from catena.problems import Outputs
+    from catena.problems import Measured
 
 #: Lengths are padded to a multiple of this, so that few tensor shapes occur.
 PAD_TO = 8
@@ -149,7 +149,7 @@ class RowOutputs:
         for row, one in zip(rows, values, strict=True):
             self._tokens[row] = one[: self._lengths[row]].copy()
 
-    def outputs(self) -> Outputs:
+    def outputs(self) -> Measured:
         """One array `(rows, outputs)`, or a list of arrays `(tokens, outputs)`; `(0, 0)` of no rows."""
         if self._tokens:
             return self._tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from catena.backbones.pretrained import Pretrained
-from catena.problems import Outputs
+from catena.problems import Measured
 from catena.problems.base import pad_inputs
 from catena.training.batches import PAD_TO, RowOutputs, plan_inference
 from catena.training.devices import Device, choose_device
@@ -19,7 +19,7 @@ from catena.training.devices import Device, choose_device
 BATCH_TOKENS = 4096
 BATCH_SIZE = 128
 #: Features that describe a row, or are what it should say.
-_NOT_INPUTS = ("labels", "record", "n_tokens")
+_NOT_INPUTS = ("labels", "record", "n_tokens", "length")
 
 
 @torch.inference_mode()
@@ -44,21 +44,33 @@ def run_batches(
     features: Mapping[str, Sequence[Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]],
     device: Device,
-) -> Outputs:
+    unseen: Collection[str] = _NOT_INPUTS,
+) -> Measured:
     """Apply `forward` to all rows of `features`, in batches of similar length; their order is kept.
+
+    Features named in `unseen` are left out.
 
     Returns one array `(rows, outputs)`, or a list of arrays `(tokens, outputs)` where `forward`
     gives `(batch, length, outputs)`.
     """
-    ids = features["input_ids"]
-    lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
-    names = [name for name in features if name not in _NOT_INPUTS]
+    lengths = row_lengths(features)
+    names = [name for name in features if name not in unseen]
     gathered = RowOutputs(lengths)
     for rows in plan_inference(lengths, batch_tokens=BATCH_TOKENS, batch_size=BATCH_SIZE):
         batch = collate([{name: features[name][row] for name in names} for row in rows])
         with device.autocast:
             gathered.add(rows, forward({name: values.to(device.kind) for name, values in batch.items()}))
     return gathered.outputs()
+
+
+def row_lengths(features: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    """What each row of `features` takes of a batch's token budget `(rows,)`."""
+    if "length" in features:
+        return np.asarray(features["length"], dtype=np.int64)
+    ids = features.get("input_ids")
+    if ids is None:
+        return np.ones(len(features["n_tokens"]), dtype=np.int64)
+    return np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
 
 
 def embed_texts(folder: Path, texts: Sequence[str], max_length: int) -> np.ndarray:

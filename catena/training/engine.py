@@ -38,6 +38,7 @@ from catena.training.checkpoints import (
     trained_weights,
 )
 from catena.training.devices import Device
+from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
 from catena.training.tokens import TokenTable
 
@@ -55,7 +56,8 @@ class Engine(Trainer):  # type: ignore[misc]
     - The data order is one `Plan` for the whole training, seen by the Trainer as one epoch. The
       order after resuming is then the same list, skipped to its place.
     - Checkpoints are complete and without pickle (`catena.training.checkpoints`).
-    - Validation runs over batches sorted by length and yields the problem's own metrics.
+    - Validation runs over batches sorted by length and yields the problem's own metrics; where texts are
+      to be written for it, `write` does so and measures them.
     - The best weights so far are kept in `<folder>/best` and are what training ends with.
     """
 
@@ -74,6 +76,7 @@ class Engine(Trainer):  # type: ignore[misc]
         seed: int,
         class_weights: torch.Tensor | None,
         on_row: OnRow,
+        write: Callable[[PreTrainedModel], dict[str, float]] | None = None,
     ) -> None:
         self.metric = validation_metric(settings, problem)
         self.problem = problem
@@ -85,6 +88,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self.pad_token_id = pad_token_id
         self.class_weights = class_weights.to(device.torch_device) if class_weights is not None else None
         self.on_row = on_row
+        self.write = write
         self.curve: list[Row] = []
         self.best_step = 0
         self.best_score = -math.inf
@@ -143,9 +147,9 @@ class Engine(Trainer):  # type: ignore[misc]
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[Any], int]:
-        """The batches of one optimiser step, and the records in them."""
+        """The batches of one optimiser step, and how many things their loss is the mean of."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(len(batch["input_ids"]) for batch in batches)
+        return batches, sum(self.problem.weight(batch["labels"]) for batch in batches)
 
     # -- one step --------------------------------------------------------------------------
 
@@ -160,12 +164,16 @@ class Engine(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
-        """Mean loss over all records of the optimiser step, this batch's share of it."""
+        """Mean loss over all that the optimiser step weighs, this batch's share of it."""
+        inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         with self.autocast():
-            logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+            logits = model(**network_inputs(model, inputs)).logits
         loss = self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
-        return loss if num_items_in_batch is None else loss * (len(labels) / num_items_in_batch)
+        if num_items_in_batch is None:
+            return loss
+        share: float = self.problem.weight(labels) / num_items_in_batch
+        return loss * share
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the count walks over all weights at every step."""
@@ -210,10 +218,11 @@ class Engine(Trainer):  # type: ignore[misc]
         gathered = RowOutputs(table.lengths)
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
-            batch.pop("labels")
             with self.autocast():
-                gathered.add(rows, model(**batch).logits)
-        return self.problem.validation_metrics(gathered.outputs(), table.labels)
+                logits = model(**network_inputs(model, batch)).logits
+                gathered.add(rows, self.problem.measure(logits, batch))
+        metrics = self.problem.validation_metrics(gathered.outputs(), table.labels)
+        return metrics if self.write is None else metrics | self.write(model)
 
     def _judge(self, value: float) -> None:
         score = self.sign * value

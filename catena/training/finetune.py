@@ -25,6 +25,7 @@ from catena.training.batches import Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.tokens import TokenTable
+from catena.training.writing import validation_writer
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class TrainingData:
         return tuple(self.statistics["label_names"])
 
     @classmethod
-    def load(cls, folder: Path, max_length: int | None = None) -> TrainingData:
+    def load(cls, folder: Path, problem: Problem, max_length: int | None = None) -> TrainingData:
         """Open a tokenized folder; its records stay on disk. Training ones are cut to `max_length`."""
-        training = TokenTable(folder / "train.arrow", max_length)
+        training = TokenTable(folder / "train.arrow", max_length, problem.token_features)
         validation = TokenTable(folder / "validation.arrow")
         statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
         return cls(folder, training, validation, statistics)
@@ -121,7 +122,7 @@ def finetune(
     problem = get_problem(settings.problem)
     method = get_method(settings.method.name)
     backbone = get_backbone(settings.backbone.type)
-    tokenizer = backbone.tokenizer(data.folder / "tokenizer")
+    tokenizer = backbone.tokenizer(data.folder / "tokenizer") if problem.tokenizes else None
     network = backbone.build(
         backbone_folder,
         problem.head(data.label_names),
@@ -142,16 +143,18 @@ def finetune(
         data.validation,
         folder=checkpoints,
         device=device,
-        pad_token_id=int(tokenizer.pad_token_id),
+        pad_token_id=0 if tokenizer is None else int(tokenizer.pad_token_id),
         seed=settings.seed,
         class_weights=class_weights(training, data, problem),
         on_row=on_row,
+        write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
     )
     engine.fit()
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
         final.to("cpu").save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
         write_card(partial, card)
     engine.forget()
     validation = next(

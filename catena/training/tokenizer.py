@@ -19,13 +19,15 @@ PAD, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]",
 _LONGEST_WORD = 1000
 
 
-def learn_tokenizer(texts: Iterable[str], settings: TokenizationSettings) -> PreTrainedTokenizerFast:
+def learn_tokenizer(
+    texts: Iterable[str], settings: TokenizationSettings, begins: bool = True
+) -> PreTrainedTokenizerFast:
     """The tokenizer that `settings` describe, its vocabulary learned from `texts`.
 
     The same texts and settings give the same file, byte for byte, whatever the order of the texts. All
-    kinds begin a text with `[CLS]` and end it with `[SEP]`, and none needs spaces between words. Raises
-    `DataError` where the texts hold nothing to learn from, `SettingsError` for a vocabulary that is too
-    small for them.
+    kinds begin a text with `[CLS]` (unless `begins` is false, for networks that write) and end it with
+    `[SEP]`, and none needs spaces between words. Raises `DataError` where the texts hold nothing to learn
+    from, `SettingsError` for a vocabulary that is too small for them.
     """
     texts = list(texts)
     if not any(text.strip() for text in texts):
@@ -36,9 +38,11 @@ def learn_tokenizer(texts: Iterable[str], settings: TokenizationSettings) -> Pre
             f"`tokenization.vocabulary_size` {settings.vocabulary_size} is too small to hold every character "
             f"of the training texts, as {settings.tokenizer} must; raise it, or choose characters or bpe."
         )
-    ends = [(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)]
+    first = f"{FIRST} " if begins else ""
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{FIRST} $A {LAST}", pair=f"{FIRST} $A {LAST} $B:1 {LAST}:1", special_tokens=ends
+        single=f"{first}$A {LAST}",
+        pair=f"{first}$A {LAST} $B:1 {LAST}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)],
     )
     from transformers import PreTrainedTokenizerFast
 
@@ -49,6 +53,7 @@ def learn_tokenizer(texts: Iterable[str], settings: TokenizationSettings) -> Pre
         cls_token=FIRST,
         sep_token=LAST,
         mask_token=MASK,
+        **({} if begins else {"eos_token": LAST}),
         model_max_length=settings.max_length,
         truncation_side=settings.truncation_side,
         clean_up_tokenization_spaces=False,

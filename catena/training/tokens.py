@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from catena.errors import DataError
 from catena.files import complete_file
 
 #: Columns that describe a row and are not shown to the network.
-_NOT_FEATURES = ("id", "record", "input_ids", "n_tokens")
+_NOT_FEATURES = ("id", "record", "input_ids", "n_tokens", "length")
 
 
 def write_tokens(target: Path, batches: Iterable[dict[str, list[Any]]]) -> int:
@@ -59,10 +59,10 @@ class TokenTable:
     """One part of the tokenized data; rows stay on disk until they are asked for.
 
     With `max_length`, longer rows are shortened: their last token, which ends the text, stays. So
-    is every other feature that has one value for each token.
+    are the features named in `by_token`, which have one value for each token.
     """
 
-    def __init__(self, file: Path, max_length: int | None = None) -> None:
+    def __init__(self, file: Path, max_length: int | None = None, by_token: Collection[str] = ()) -> None:
         if not file.is_file():
             raise DataError(f"{file} is missing; run the tokenize stage first.")
         try:
@@ -73,27 +73,30 @@ class TokenTable:
                 f"{file} is cut off or damaged ({error}); run the tokenize stage again."
             ) from error
         self._rows = int(table.num_rows)
-        self._ids = _Lists(table.column("input_ids"))
+        self._ids = _Lists(table.column("input_ids")) if "input_ids" in table.column_names else None
         self.max_length = max_length
-        self.lengths = self._ids.lengths
-        if max_length is not None:
-            self.lengths = np.minimum(self.lengths, max_length)
+        #: What each row takes of a batch's token budget.
+        self.lengths = self._lengths(table)
         self._features: dict[str, np.ndarray | _Lists] = {
             name: _Lists(column) if pa.types.is_list(column.type) else column.to_numpy()
             for name, column in zip(table.column_names, table.columns, strict=True)
             if name not in _NOT_FEATURES
         }
-        self._by_token = {
-            name
-            for name, values in self._features.items()
-            if isinstance(values, _Lists) and np.array_equal(values.lengths, self._ids.lengths)
-        }
+        self._by_token = frozenset(by_token)
+
+    def _lengths(self, table: pa.Table) -> np.ndarray:
+        if "length" in table.column_names:
+            return np.asarray(table.column("length").to_numpy())
+        if self._ids is None:
+            return np.ones(self._rows, dtype=np.int64)
+        most = self.max_length
+        return self._ids.lengths if most is None else np.minimum(self._ids.lengths, most)
 
     def __len__(self) -> int:
         return self._rows
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        features: dict[str, Any] = {"input_ids": self._cut(self._ids[row])}
+        features: dict[str, Any] = {} if self._ids is None else {"input_ids": self._cut(self._ids[row])}
         for name in self._features:
             features[name] = self._feature(name, row)
         return features

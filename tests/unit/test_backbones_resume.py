@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from catena.files import sha256_file
+from catena.problems import get_problem
 from catena.settings import TokenizationSettings, parse_settings
 from catena.training.finetune import TrainingData, finetune
 from catena.training.tokenizer import learn_tokenizer
@@ -69,7 +70,7 @@ def train(tokens: Path, folder: Path, kind: str, *, stop_at: int = 0, seed: int 
 
     finetune(
         settings,
-        TrainingData.load(tokens),
+        TrainingData.load(tokens, get_problem(settings.problem)),
         backbone_folder=folder / "unused",
         checkpoints=folder / "checkpoints",
         target=folder / "model",

@@ -19,6 +19,7 @@ import json, os, signal, sys
 from pathlib import Path
 import numpy as np
 from catena.files import sha256_file
+from catena.problems import get_problem
 from catena.settings import parse_settings
 from catena.training.finetune import TrainingData, finetune
 from catena.training.tokens import write_tokens
@@ -39,7 +40,9 @@ def work(backbone, job, answer):
         if kill and values["step"] == kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    result = finetune(parse_settings(job["settings"]), TrainingData.load(data), backbone_folder=backbone,
+    settings = parse_settings(job["settings"])
+    tokens = TrainingData.load(data, get_problem(settings.problem))
+    result = finetune(settings, tokens, backbone_folder=backbone,
         checkpoints=folder / "checkpoints", target=folder / "model", card={}, on_row=row,
         on_start=lambda device, plan: None)
     weights = sha256_file(folder / "model/model.safetensors")

@@ -1,0 +1,1 @@
+"""How text comes out of a network: from next-token probabilities to whole texts."""
