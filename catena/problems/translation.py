@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from catena.data.scripts import word_counts
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
 from catena.problems.claims import Claim, Row, without_classes
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
+from catena.problems.written import TOLERATED, difference, likelihood_claim, written_table
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -41,7 +42,7 @@ class Translation(Problem):
     generates = True
     writes_in_validation = True
     tokenized_roles = ("text", "translation")
-    tolerated = "difference of the texts: 1 less their chrF2"
+    tolerated = TOLERATED
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "bleu": True,
         "chrf": True,
@@ -154,21 +155,7 @@ class Translation(Problem):
         features: Mapping[str, list[Any]],
         label_names: Sequence[str],
     ) -> pd.DataFrame:
-        """`confidence` is the geometric mean of the probabilities of the tokens written.
-
-        Of records with a target, `target_loss` is its negative log-likelihood in nats, and `target_tokens`
-        how many tokens it has.
-        """
-        if not isinstance(outputs, Written):
-            raise TypeError("translations are written")
-        means = outputs.log_likelihoods / np.maximum(outputs.tokens, 1)
-        table = pd.DataFrame(
-            {"prediction": pd.Series(outputs.texts, dtype="str"), "confidence": np.exp(means)}
-        )
-        if outputs.targets is not None:
-            table["target_loss"] = outputs.targets[:, 0]
-            table["target_tokens"] = outputs.targets[:, 1].astype(np.int64)
-        return table
+        return written_table(outputs)
 
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         return [("prediction", "string"), ("confidence", "double")]
@@ -193,7 +180,7 @@ class Translation(Problem):
     def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
         """The translation as a whole, by its log-likelihood."""
         without_classes(about, self.name)
-        return [Claim("translation", "log-likelihood of the translation (nats)", _log_likelihood)]
+        return [likelihood_claim("translation")]
 
     def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
         return difference(str(said["prediction"]), expected) <= tolerance
@@ -205,14 +192,3 @@ class Translation(Problem):
         from catena.evaluation.translation import TranslationEvaluation
 
         return TranslationEvaluation(self.settings.bleu_tokenizer)
-
-
-def difference(one: str, other: str) -> float:
-    """How far two texts are from each other, 0 (equal) to 1: 1 less the chrF2 of the first as the second."""
-    from sacrebleu.metrics.chrf import CHRF
-
-    return 0.0 if one == other else 1.0 - float(CHRF().sentence_score(one, [other]).score) / 100.0
-
-
-def _log_likelihood(table: pd.DataFrame) -> np.ndarray:
-    return -table["target_loss"].to_numpy(dtype=np.float64)

@@ -78,6 +78,10 @@ def test_parallel_files_become_a_model_that_translates(tiny_project: Path, tmp_p
 
     said = run(tiny_project, *catena, "predict", "--json", "the  red ship sees the bank")
     assert json.loads(said.stdout)["prediction"] == "die Fähre rote sieht die Bank"
+    said = run(tiny_project, *catena, "explain", "--json", "the red ship sees the bank")
+    (claim,) = json.loads(said.stdout)["claims"]
+    effects = {word["text"]: word["effect"] for word in claim["words"][1:]}
+    assert all(effects[word] > 1 for word in ("red", "ship", "sees", "bank"))  # nats
     source, target = tmp_path / "pairs/held.en", tmp_path / "out.csv"
     run(tiny_project, *catena, "predict", "--input", source, "--output", target, "--format", "parallel")
     predictions = pd.read_parquet(tiny_project / "reports/evaluation/predictions.parquet")
