@@ -107,7 +107,10 @@ def test_a_file_that_is_cut_off_or_in_another_form_gets_a_sentence(
 def test_articles_paragraphs_and_questions_of_another_form_are_rejected_one_by_one(tmp_path: Path) -> None:
     data = [
         7,
-        {"title": "b", "paragraphs": [3, {"context": "Anna.", "qas": ["?", {"question": "Who?", "answers": 7}]}]},
+        {
+            "title": "b",
+            "paragraphs": [3, {"context": "Anna.", "qas": ["?", {"question": "Who?", "answers": 7}]}],
+        },
         {"title": "c", "paragraphs": [{"context": "Bert.", "qas": [question(1, "Bert", 0)]}]},
     ]
     (tmp_path / "q.json").write_text(json.dumps({"data": data}))
