@@ -12,7 +12,9 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from catena.data.inspect_answering import answering_params, inspect_answering
+from catena.data.inspect_ranking import inspect_ranking, ranking_params
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
+from catena.data.inspect_translation import inspect_translation, translation_params
 from catena.data.inspection import Inspection, Wanted
 
 
@@ -31,6 +33,8 @@ class Recognition:
 
 #: Asked in this order.
 RECOGNISED: dict[str, Recognition] = {
+    "translation": Recognition(inspect_translation, translation_params),
     "tagging": Recognition(inspect_tagging, tagging_params),
+    "ranking": Recognition(inspect_ranking, ranking_params),
     "answering": Recognition(inspect_answering, answering_params),
 }

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from catena.data.commented import group
+from catena.data.formats import record_files
 from catena.data.inspection import Inspection
 from catena.data.recognition import RECOGNISED
 from catena.errors import DataError, SettingsError
@@ -64,7 +65,12 @@ def _stem(path: Path) -> str:
 
 def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     """Copy the files, unless they lie there already."""
-    sources = [path for path in (inspection.path, inspection.test) if path is not None]
+    sources = [
+        file
+        for path in (inspection.path, inspection.test)
+        if path is not None
+        for file in ([path] if path.is_dir() else record_files(path, inspection.data))
+    ]
     if all((target / path.name).exists() and _same(path, target / path.name) for path in sources):
         return
     if target.exists() and not force:
