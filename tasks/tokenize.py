@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PARTS = ("train", "validation", "test")
-_BATCH_RECORDS = 10_000
 
 
 def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
@@ -45,7 +44,7 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
             def features(
                 part: str = part, counts: list[np.ndarray] = counts, unknown: list[int] = unknown
             ) -> Iterator[dict[str, list[Any]]]:
-                for batch in _batches(layout.prepared / f"{part}.parquet"):
+                for batch in _batches(layout.prepared / f"{part}.parquet", problem.records_at_once):
                     encoded = problem.encode(batch, tokenizer, settings.tokenization, label_names)
                     counts.append(np.asarray(encoded["n_tokens"]))
                     if tokenizer is not None:
@@ -91,7 +90,7 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
 
     problem = get_problem(settings.problem)
     roles = problem.tokenized_roles or problem.input_roles
-    batches = _batches(layout.prepared / "train.parquet")
+    batches = _batches(layout.prepared / "train.parquet", problem.records_at_once)
     return learn_tokenizer(
         (text for batch in batches for role in roles for text in batch[role]),
         settings.tokenization,
@@ -99,10 +98,10 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
     )
 
 
-def _batches(file: Path) -> Iterator[Any]:
+def _batches(file: Path, records: int) -> Iterator[Any]:
     if not file.is_file():
         raise DataError(f"{file} is missing; run the prepare stage first.")
-    for batch in pq.ParquetFile(file).iter_batches(_BATCH_RECORDS):
+    for batch in pq.ParquetFile(file).iter_batches(records):
         yield batch.to_pandas()
 
 

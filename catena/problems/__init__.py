@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
+from catena.problems.images import Images
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
@@ -18,6 +19,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Images,
     )
 }  # fmt: skip
 

@@ -28,11 +28,15 @@ class DataSettings(Group):
         None,
         description="Commit of the hub data set; required with `hub:` so that a rerun reads the same data.",
     )
-    format: Literal["auto", "csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset"] = Field(
+    format: Literal[
+        "auto", "csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset", "images", "numpy"
+    ] = Field(
         "auto",
         description="How the files are written. `auto` goes by the name's ending; `orange` is tab-separated "
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
-        "after each sentence; `dataset` is a folder saved by the `datasets` library. "
+        "after each sentence; `dataset` is a folder saved by the `datasets` library; "
+        "`images` is a folder with one folder of pictures for each class; `numpy` is an `.npz` archive of "
+        "images and labels, or an `.npy` file of images beside one of labels. "
         "CSV, TSV, Orange, JSON Lines, CoNLL and Parquet may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
@@ -360,6 +364,18 @@ class Settings(Group):
     @model_validator(mode="after")
     def _tokenizer_fits_the_backbone(self) -> Settings:
         kind, tokenizer = self.backbone.type, self.tokenization.tokenizer
+        if self.problem.name == "images":
+            if kind not in ("pretrained", "resnet"):
+                raise ValueError(
+                    f"`backbone.type` {kind} reads tokens, and `problem.name` is images; choose resnet, or a "
+                    "pretrained network for images"
+                )
+            return self
+        if kind == "resnet":
+            raise ValueError(
+                f"`backbone.type` resnet sees images, and `problem.name` is {self.problem.name}; choose "
+                "another"
+            )
         if kind == "pretrained" and tokenizer != "backbone":
             raise ValueError(
                 f"`tokenization.tokenizer` is {tokenizer}, but pretrained weights know only the tokens of "

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
+from catena.settings.images import ImageAugmentationSettings, ImageSettings
 
 
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking"] = Field(
+    name: Literal["classification", "multilabel", "regression", "tagging", "ranking", "images"] = Field(
         "classification", description="The problem's module in `catena/problems`."
     )
     separator: str = Field(
@@ -65,4 +66,11 @@ class ProblemSettings(Group):
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
+    images: ImageSettings = Field(
+        default_factory=lambda: ImageSettings(), description="`images`: how pictures are read."
+    )
+    augmentation: ImageAugmentationSettings = Field(
+        default_factory=lambda: ImageAugmentationSettings(),
+        description="`images`: how training images are altered.",
     )
