@@ -43,8 +43,12 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
     unit, counts = (
         ("words", inspection.words) if inspection.unspaced < 0.5 else ("characters", inspection.characters)
     )
+    pictures = inspection.problem == "images"
+    what = "images" if pictures else "texts"
+    unit = "pixels (shorter side)" if pictures else unit
+    encoding = "" if pictures else f", {inspection.data.encoding}"
     rows: dict[str, object] = {
-        "format": f"{inspection.format}, {inspection.data.encoding}",
+        "format": f"{inspection.format}{encoding}",
         "columns": ", ".join(inspection.columns),
         ", ".join(inspection.data.columns): f"{inspection.text}, {inspection.label}",
         "records": f"{inspection.records:,}",
@@ -53,7 +57,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
             if inspection.numbers
             else {"classes": f"{len(inspection.classes)}: {classes}{more}"}
         ),
-        unit: f"half of the texts have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
+        unit: f"half of the {what} have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
     }
     _console().print(_rows(str(inspection.path), rows))
     for note in inspection.notes:

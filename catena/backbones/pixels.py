@@ -112,10 +112,8 @@ def pixels_of(folder: Path, config: PretrainedConfig) -> dict[str, list[Any]]:
         if not isinstance(given, dict):
             raise ValueError(f"{PREPROCESSOR} is not a JSON object")
     channels = int(getattr(config, "num_channels", 3))
-    # A network whose positions are learned takes no other size than its own.
-    fixed = getattr(config, "image_size", None)
-    size = _pair(fixed) or (_pair(given.get("crop_size")) if given.get("do_center_crop") else None)
-    size = size or _pair(given.get("size")) or [_SIZE, _SIZE]
+    size = _pair(given.get("crop_size")) if given.get("do_center_crop") else None
+    size = size or _pair(given.get("size")) or _pair(getattr(config, "image_size", None)) or [_SIZE, _SIZE]
     if not given.get("do_normalize", True):
         mean, std = [0.0] * channels, [1.0] * channels
     else:

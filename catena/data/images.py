@@ -126,7 +126,11 @@ def read_picture(file: Path, folder: Path) -> tuple[bytes, str]:
         if file.stat().st_size > _MOST_BYTES:
             return b"", f"larger than {_MOST_BYTES >> 20} MiB"
         return file.read_bytes(), ""
-    except (OSError, ValueError):  # no right to read it, a name with a NUL or too long, links in a circle
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ):  # no right to read it, a name with a NUL or too long, links in a circle
         return b"", "cannot be opened"
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from catena.data.formats import Format, file_format, read_records
 from catena.data.guesses import guess_delimiter, guess_header, guess_label, guess_quoting, guess_text
+from catena.data.inspect_images import inspect_images
 from catena.data.inspect_tagging import inspect_tagging
 from catena.data.inspect_targets import (
     TargetCount,
@@ -48,7 +49,9 @@ class Inspection:
     `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text
     (a word is a character in scripts without spaces); `unspaced` and `latin` are shares of the letters.
     `words_end` says for the problem `tagging` where entities end: at spaces, or before punctuation too;
-    `separator` for `multilabel` what divides names, and `numbers` for `regression` where they lie.
+    `separator` for `multilabel` what divides names, and `numbers` for `regression` where they lie. For
+    `images`, `words` are the shorter sides in pixels, `max_length` is the size that suits, and `grey` says
+    that there are no colours.
     """
 
     path: Path
@@ -67,20 +70,21 @@ class Inspection:
     unspaced: float
     latin: float
     notes: tuple[str, ...]
-    problem: Literal["classification", "multilabel", "regression", "tagging"] = "classification"
+    problem: Literal["classification", "multilabel", "regression", "tagging", "images"] = "classification"
     words_end: Literal["spaces", "tokenizer"] = "spaces"
     separator: str = "|"
     numbers: Mapping[str, float] = field(default_factory=dict)
+    grey: bool = False
 
     @property
     def text(self) -> str:
-        """The column with the text."""
-        return self.data.columns["text"]
+        """The column with the text, or the image."""
+        return next(self.data.columns[role] for role in ("text", "image") if role in self.data.columns)
 
     @property
     def label(self) -> str:
         """The column with the label, the labels, the number or the entities."""
-        return next(column for role, column in self.data.columns.items() if role != "text")
+        return next(column for role, column in self.data.columns.items() if role not in ("text", "image"))
 
 
 def inspect_file(
@@ -96,6 +100,10 @@ def inspect_file(
     """
     if (path / "dataset_dict.json").is_file():
         path, test = path / "train", test or (path / "test" if (path / "test").is_dir() else None)
+    if path.exists() and problem is None:
+        pictures = inspect_images(path, test)
+        if pictures is not None:
+            return pictures
     if not path.is_dir():
         check_present(path)
         tagged = inspect_tagging(path, text, label, test) if problem is None else None

@@ -74,7 +74,8 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     with complete_folder(target) as partial:
         for path in sources:
             if path.is_dir():
-                shutil.copytree(path, partial / path.name)
+                # Links are copied as links, so that nothing from elsewhere comes in unseen.
+                shutil.copytree(path, partial / path.name, symlinks=True)
             else:
                 shutil.copyfile(path, partial / path.name)
 
@@ -97,7 +98,7 @@ def _params(inspection: Inspection, name: str) -> str:
     if inspection.test is not None:
         data["test"] = inspection.test.name
     settings = inspection.data
-    if inspection.format not in ("parquet", "dataset"):
+    if inspection.format not in ("parquet", "dataset", "images", "numpy"):
         data["encoding"] = settings.encoding
     if settings.delimiter is not None:
         data["delimiter"] = settings.delimiter
@@ -108,8 +109,11 @@ def _params(inspection: Inspection, name: str) -> str:
         data["column_names"] = list(settings.column_names)
         data.yaml_add_eol_comment("the file has no header line", "column_names")
     data["columns"] = CommentedMap(settings.columns)
+    if settings.keep:
+        data["keep"] = list(settings.keep)
+        data.yaml_add_eol_comment("so that the report can name the files", "keep")
     others = [c for c in inspection.columns if c not in settings.columns.values() and c]
-    if settings.column_names is None and others:
+    if settings.column_names is None and others and not settings.keep:
         data["keep"] = []
         data.yaml_add_eol_comment(f"other columns to slice the scores by: {', '.join(others[:8])}", "keep")
 
@@ -151,7 +155,9 @@ def _params(inspection: Inspection, name: str) -> str:
     root["registry"] = _group(model=(name, "name of the registered model"))
     floor = min(round(largest, 2), 0.99)
     root["gate"] = CommentedMap(floors=_group(accuracy=(floor, "what always saying the largest class gives")))
-    if inspection.problem == "tagging":
+    if inspection.problem == "images":
+        _for_images(root, inspection)
+    elif inspection.problem == "tagging":
         _for_entities(root, inspection)
     elif inspection.problem != "classification":
         _for_sets_or_numbers(root, inspection)
@@ -179,6 +185,37 @@ def _for_entities(root: CommentedMap, inspection: Inspection) -> None:
     del root["training"]["metric"]
     root["evaluation"] = _group(baselines=(["phrases"], "entities known from training"))
     root["gate"] = CommentedMap(floors=_group(entity_f1=(0.5, "")))
+
+
+def _for_images(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what is otherwise for images."""
+    size, sides = inspection.max_length, inspection.words
+    root["problem"] = _group(name=("images", _classes(inspection)))
+    root["problem"]["images"] = _group(
+        size=(size, f"half of the images are at most {sides['p50']:g} pixels on their shorter side"),
+        colours=("grey" if inspection.grey else "rgb", ""),
+    )
+    root["problem"]["augmentation"] = _group(
+        flip=(False, "yes where left and right do not matter"),
+        rotation=(10, "degrees"),
+        scale=(0.1, ""),
+        shift=(0.1, ""),
+    )
+    root["tokenization"] = CommentedMap()
+    stages = 3 if size <= 48 else 4
+    root["backbone"] = _group(
+        name=("resnet", ""),
+        type=("resnet", "or pretrained, with the source of a network for images"),
+        source=("scratch", ""),
+        input_size=(max(size, 4 * 2**stages), ""),
+        hidden_sizes=([32, 64, 128, 256][:stages], ""),
+        depths=([1] * stages, ""),
+    )
+    root["training"] = _group(
+        epochs=(20, ""), learning_rate=(0.003, ""), batch_size=(64, ""), weight_decay=(0.05, "")
+    )
+    root["training"] |= _group(schedule=("cosine", ""), metric=("log_loss", "decides which epoch is kept"))
+    root["evaluation"] = _group(baselines=(["majority", "logistic", "nearest"], ""))
 
 
 def _for_sets_or_numbers(root: CommentedMap, inspection: Inspection) -> None:

@@ -155,18 +155,19 @@ def _latency_ratio(
     tags = challenger.tags or {}
     if tags.get(COMPARED) == str(champion.version) and RATIO in tags:
         return float(tags[RATIO]), None
-    texts = list(_typical_texts(predictions.records))
+    texts = list(_typical_texts(predictions))
     if not texts:
         return None, None
     own, other = latencies(layout.candidate, folder, texts)
     return own / other, (own, other)
 
 
-def _typical_texts(records: pd.DataFrame) -> Iterator[str]:
-    """Texts around the median length, in the order of the file."""
-    if "text" not in records:
+def _typical_texts(predictions: Predictions) -> Iterator[str]:
+    """Inputs around the median length, in the order of the file; none where a record has several."""
+    records, roles = predictions.records, predictions.problem.input_roles
+    if len(roles) > 1 or roles[0] not in records:
         return
-    lengths = records["text"].str.len()
+    lengths = records[roles[0]].str.len()
     middle = statistics.median(lengths)
     nearest = (lengths - middle).abs().sort_values(kind="stable").index[:40]
-    yield from records.loc[sorted(nearest), "text"]
+    yield from records.loc[sorted(nearest), roles[0]]
