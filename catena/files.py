@@ -99,12 +99,13 @@ def write_json(target: Path, value: Any) -> None:
         )
 
 
-def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+def sha256_file(*paths: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content, or that of several in turn."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

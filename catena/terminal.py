@@ -50,7 +50,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
     rows: dict[str, object] = {
         "format": f"{inspection.format}{encoding}",
         "columns": ", ".join(inspection.columns),
-        ", ".join(inspection.data.columns): f"{inspection.text}, {inspection.label}",
+        ", ".join(inspection.data.columns): ", ".join(inspection.data.columns.values()),
         "records": f"{inspection.records:,}",
         **(
             {"numbers": ", ".join(f"{name} {value:g}" for name, value in inspection.numbers.items())}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catena.backbones import get_backbone
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.files import complete_folder, write_json
 from catena.layout import Layout
 from catena.problems import get_problem
@@ -90,12 +90,24 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
 
     problem = get_problem(settings.problem)
     roles = problem.tokenized_roles or problem.input_roles
-    batches = _batches(layout.prepared / "train.parquet", problem.records_at_once)
-    return learn_tokenizer(
-        (text for batch in batches for role in roles for text in batch[role]),
-        settings.tokenization,
-        begins=not problem.generates,
-    )
+    chosen = settings.tokenization
+
+    def learned(*roles: str) -> PreTrainedTokenizerBase:
+        batches = _batches(layout.prepared / "train.parquet", problem.records_at_once)
+        texts = (text for batch in batches for role in roles for text in batch[role])
+        return learn_tokenizer(texts, chosen, begins=not problem.generates)
+
+    if chosen.vocabularies == "joint":
+        return learned(*roles)
+    if problem.head(()).kind != "sequence-to-sequence":
+        raise SettingsError(
+            f"`tokenization.vocabularies` is separate, but the problem {problem.name} writes in the language "
+            "it reads; set it to joint."
+        )
+    from catena.backbones.two_vocabularies import TwoVocabularies
+
+    source, target = map(learned, roles)
+    return TwoVocabularies.around(source, target.backend_tokenizer)
 
 
 def _batches(file: Path, records: int) -> Iterator[Any]:

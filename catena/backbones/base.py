@@ -46,6 +46,7 @@ class Blueprint:
             int(tokenizer.pad_token_id),
             int(tokenizer.model_max_length),
             tokenizer.eos_token_id,
+            getattr(tokenizer, "target_size", None),
         )
 
 

@@ -83,6 +83,10 @@ class Pretrained(Backbone):
             if tokenizer.eos_token is None:
                 raise ModelError(f"The tokenizer in {folder} has neither a padding nor an end token.")
             tokenizer.pad_token = tokenizer.eos_token
+        if (folder / "target_tokenizer.json").is_file():
+            from catena.backbones.two_vocabularies import with_target
+
+            return with_target(tokenizer, folder)
         return tokenizer
 
     def build(
@@ -192,11 +196,15 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout that a configuration has, unless nothing is asked."""
-    if dropout is not None:
-        for name in DROPOUTS:
-            if getattr(config, name, None) is not None:
-                setattr(config, name, dropout)
+    """Set every dropout that a network uses, or where it uses none all that it has; unless nothing is asked.
+
+    Where a network's makers chose to have none, inside the attention for example, there stays none.
+    """
+    if dropout is None:
+        return
+    there = [name for name in DROPOUTS if getattr(config, name, None) is not None]
+    for name in [name for name in there if getattr(config, name) > 0] or there:
+        setattr(config, name, dropout)
 
 
 def auto_class(head: Head) -> Any:

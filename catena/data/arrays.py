@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,11 @@ def array_headers(path: Path) -> list[Header]:
         with _opened(path, name) as (header, _):
             headers.append(header)
     return headers
+
+
+def array_files(path: Path, columns: Mapping[str, str]) -> list[Path]:
+    """The `.npy` file of images `path`, and the one of labels beside it."""
+    return [_source(path, columns["image"], column)[0] for column in columns.values()]
 
 
 def _source(path: Path, image: str, column: str) -> tuple[Path, str | None]:

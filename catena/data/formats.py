@@ -12,7 +12,9 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "parquet", "dataset", "images", "numpy"]
+Format = Literal[
+    "csv", "tsv", "orange", "jsonl", "conll", "parallel", "parquet", "dataset", "images", "numpy"
+]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -90,29 +92,7 @@ def read_records(
     listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
-    if "image" in columns.values() and kind not in ("images", "numpy"):
-        from catena.data.images import with_pictures
-
-        yield from with_pictures(_read(path, kind, settings, wanted), "image", path.parent)
-    else:
-        yield from _read(path, kind, settings, wanted)
-
-
-def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
-    if kind in ("images", "numpy"):
-        if "image" not in wanted.columns.values():
-            raise DataError(f"{path.name} holds images; set `problem.name` to images, or name another file.")
-        if not path.exists():
-            raise DataError(f"There is no {path.name} in {path.parent}; put it there or name another.")
-        if kind == "numpy":
-            from catena.data.arrays import read_arrays
-
-            yield from read_arrays(path, wanted)
-        else:
-            from catena.data.images import read_image_folder
-
-            yield from read_image_folder(path, wanted)
-    elif kind in ("csv", "tsv", "orange"):
+    if kind in ("csv", "tsv", "orange"):
         from catena.data.delimited import read_delimited
 
         yield from read_delimited(path, kind, settings, wanted)
@@ -124,6 +104,10 @@ def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> I
         from catena.data.conll import read_conll
 
         yield from read_conll(path, settings, wanted)
+    elif kind == "parallel":
+        from catena.data.parallel import read_parallel
+
+        yield from read_parallel(path, settings.encoding, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -147,7 +131,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, parquet, images, numpy."
+            "csv, tsv, orange, jsonl, conll, parallel, parquet, images, numpy."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
@@ -155,6 +139,19 @@ def file_format(path: Path, declared: str = "auto") -> Format:
 
         return "orange" if is_orange(path) else "tsv"
     return kind
+
+
+def record_files(path: Path, settings: DataSettings) -> list[Path]:
+    """The files that hold the records of `path`: itself, all files of a folder, or one for each column."""
+    if file_format(path, settings.format) == "parallel":
+        from catena.data.parallel import parallel_files
+
+        return parallel_files(path, list(settings.columns.values()))
+    if path.suffix.lower() == ".npy":
+        from catena.data.arrays import array_files
+
+        return array_files(path, settings.columns)
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def missing_columns(path: Path, wanted: Wanted, there: Sequence[str], hint: str = "") -> DataError | None:

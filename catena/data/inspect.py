@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+from catena.data.dialect import SAMPLE_RECORDS, first_records, how_to_read
 from catena.data.formats import Format, file_format, read_records
-from catena.data.guesses import guess_delimiter, guess_header, guess_label, guess_quoting, guess_text
-from catena.data.inspect_images import inspect_images
-from catena.data.inspect_tagging import inspect_tagging
+from catena.data.guesses import guess_label, guess_text
 from catena.data.inspect_targets import (
     TargetCount,
     TextProblem,
     different_numbers,
     guess_problem,
     guess_separator,
+    text_problem,
 )
+from catena.data.inspection import Inspection, Wanted
 from catena.data.quality import lengths
+from catena.data.recognition import RECOGNISED
 from catena.data.scripts import UNSPACED, latin_share, unspaced_share, word_counts
-from catena.data.text_stream import check_present, likely_encoding, open_text, sample_bytes
+from catena.data.text_stream import check_present
 from catena.data.write_params import write_params
 from catena.errors import DataError
 from catena.problems import get_problem
@@ -34,57 +33,10 @@ from catena.settings import DataSettings
 
 __all__ = ["Inspection", "inspect_file", "write_params"]
 
-_SAMPLE_RECORDS = 5_000
 _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")
 #: Word pieces a pretrained tokenizer makes of a word, on average.
 _PIECES_PER_WORD = 1.3
 _PIECES = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+|[^\w\s]")
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a file holds and how to read it.
-
-    `data` are the settings of `params.yaml`'s `data` group that read it (its `name` still to be chosen);
-    `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text
-    (a word is a character in scripts without spaces); `unspaced` and `latin` are shares of the letters.
-    `words_end` says for the problem `tagging` where entities end: at spaces, or before punctuation too;
-    `separator` for `multilabel` what divides names, and `numbers` for `regression` where they lie. For
-    `images`, `words` are the shorter sides in pixels, `max_length` is the size that suits, and `grey` says
-    that there are no colours.
-    """
-
-    path: Path
-    test: Path | None
-    format: Format
-    data: DataSettings
-    columns: tuple[str, ...]
-    records: int
-    broken: int
-    classes: dict[str, int]
-    characters: dict[str, float]
-    words: dict[str, float]
-    max_length: int
-    unescape_html: bool
-    strip_quotes: bool
-    unspaced: float
-    latin: float
-    notes: tuple[str, ...]
-    problem: Literal["classification", "multilabel", "regression", "tagging", "images"] = "classification"
-    words_end: Literal["spaces", "tokenizer"] = "spaces"
-    separator: str = "|"
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    grey: bool = False
-
-    @property
-    def text(self) -> str:
-        """The column with the text, or the image."""
-        return next(self.data.columns[role] for role in ("text", "image") if role in self.data.columns)
-
-    @property
-    def label(self) -> str:
-        """The column with the label, the labels, the number or the entities."""
-        return next(column for role, column in self.data.columns.items() if role not in ("text", "image"))
 
 
 def inspect_file(
@@ -92,35 +44,48 @@ def inspect_file(
     text: str | None = None,
     label: str | None = None,
     test: Path | None = None,
-    problem: TextProblem | None = None,
+    problem: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Inspection:
     """Look at `path` (and `test`, a file of the same form) and guess what the other arguments do not say.
 
-    Raises `DataError` when the file cannot be read, or when no column looks like a label or a text.
+    Raises `DataError` when the file cannot be read, or is not one of a problem that can be recognised.
     """
     if (path / "dataset_dict.json").is_file():
         path, test = path / "train", test or (path / "test" if (path / "test").is_dir() else None)
-    if path.exists() and problem is None:
-        pictures = inspect_images(path, test)
-        if pictures is not None:
-            return pictures
+    wanted = Wanted(text, label, columns or {}, test, problem)
     if not path.is_dir():
         check_present(path)
-        tagged = inspect_tagging(path, text, label, test) if problem is None else None
-        if tagged is not None:
-            return tagged
-    kind = file_format(path)
-    settings, columns = _how_to_read(path, kind, text, label)
-    for option, name in (("--text", text), ("--label", label)):
-        if name is not None and name not in columns:
-            near = difflib.get_close_matches(name, columns, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            listed = ", ".join(map(repr, columns[:20]))
-            raise DataError(f"{path.name} has no column {name!r} for {option}, only {listed}{hint}")
     if test is not None and test.name == path.name:
         raise DataError(f"Both files are called {path.name}; rename one, since they go into one folder.")
+    for name, recognition in RECOGNISED.items():
+        if problem in (None, name):
+            found = recognition.inspect(path, wanted)
+            if found is not None:
+                return found
+    if problem is not None and text_problem(problem) is None:
+        raise DataError(
+            f"{path.name} is not recognised as a file for the problem {problem}; the manual's page on it "
+            "says what such files hold, and `data` in params.yaml can be written by hand."
+        )
+    return _inspect_text(path, wanted)
+
+
+def _inspect_text(path: Path, wanted: Wanted) -> Inspection:
+    """A look at a file with one text and one target a record."""
+    kind = file_format(path)
+    settings, columns = how_to_read(path, kind, [name for _, name in wanted.options()])
+    wanted.check_columns(path, columns)
     notes: list[str] = []
-    sample = _sample(path, settings, columns)
+    sample = first_records(path, settings, columns)
+    targets = {get_problem(one).target_role: one for one in get_args(TextProblem)}
+    # `--column labels=topics` says the problem, too
+    named = next((targets[role] for role in wanted.columns if role in targets), None)
+    known = text_problem(wanted.problem or named)
+    role = get_problem(known or "classification").target_role
+    wanted.check_roles(known or "classification", ("text", role))
+    text = wanted.columns.get("text", wanted.text)
+    label = wanted.columns.get(role, wanted.label)
     text = text or guess_text(sample, exclude=label)
     label = label or guess_label(sample, exclude=text)
     if text is None or label is None:
@@ -129,7 +94,7 @@ def inspect_file(
             f"No column of {path.name} looks like a {lacking}; name it with {option} (the columns are "
             f"{', '.join(map(repr, columns))})."
         )
-    problem = problem or guess_problem(sample[label])
+    problem = known or guess_problem(sample[label])
     count = different_numbers(sample[label]) if problem == "classification" else 0
     if count:
         notes.append(
@@ -144,63 +109,10 @@ def inspect_file(
         update={
             "columns": {"text": text, get_problem(problem).target_role: label},
             "train": path.name,
-            "test": test.name if test is not None else None,
+            "test": wanted.test.name if wanted.test is not None else None,
         }
     )
-    return _measured(path, test, kind, settings, columns, notes, problem, separator)
-
-
-def _how_to_read(
-    path: Path, kind: Format, text: str | None, label: str | None
-) -> tuple[DataSettings, list[str]]:
-    """Settings that read the file, and its columns; its roles are still to be chosen."""
-    update: dict[str, Any] = {"name": "data", "format": kind, "train": path.name}
-    if kind in ("parquet", "dataset"):
-        return DataSettings(**update), _binary_columns(path, kind)
-    encoding = likely_encoding(sample_bytes(path)) or "utf-8"
-    update["encoding"] = encoding
-    if kind == "jsonl":
-        return DataSettings(**update), _json_columns(path, encoding)
-    with open_text(path, encoding) as (_, stream):
-        head = stream.peek(1 << 18)[: 1 << 18].decode("utf-8", "ignore").splitlines()[:200]
-    delimiter = "\t" if kind == "orange" else guess_delimiter(head, "," if kind == "csv" else "\t")
-    update["quoting"] = kind == "csv" or guess_quoting(head, delimiter)
-    if delimiter != ("," if kind == "csv" else "\t"):
-        update["delimiter"] = delimiter
-    rows = list(
-        csv.reader(
-            head, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if update["quoting"] else csv.QUOTE_NONE
-        )
-    )
-    first = [field.strip() for field in rows[0]] if rows else []
-    if kind != "orange" and not guess_header(rows, [name for name in (text, label) if name]):
-        first = [f"column_{number}" for number in range(1, len(first) + 1)]
-        update["column_names"] = tuple(first)
-    return DataSettings(**update), first
-
-
-def _binary_columns(path: Path, kind: Format) -> list[str]:
-    if kind == "dataset":
-        from datasets import load_from_disk
-
-        return list(load_from_disk(str(path)).column_names)
-    from catena.data.columnar import parquet_columns
-
-    return parquet_columns(path)
-
-
-def _json_columns(path: Path, encoding: str) -> list[str]:
-    from catena.data.json_lines import json_columns
-
-    return json_columns(path, encoding)
-
-
-def _sample(path: Path, settings: DataSettings, columns: Sequence[str]) -> pd.DataFrame:
-    """The first records with all columns, under their own names."""
-    unique = [name for name in dict.fromkeys(columns) if columns.count(name) == 1]
-    for batch in read_records(path, settings.model_copy(update={"columns": {}}), (), keep=unique):
-        return batch.records[unique].head(_SAMPLE_RECORDS)
-    raise DataError(f"{path.name} has no records; put them there or name another file.")
+    return _measured(path, wanted.test, kind, settings, columns, notes, problem, separator)
 
 
 def _renamed(settings: DataSettings, text: str, label: str) -> tuple[str, str, DataSettings]:
@@ -235,8 +147,8 @@ def _measured(
         counted.add(batch.records[target])
         characters.append(texts.str.len().to_numpy(dtype=np.int64))
         words.append(word_counts(texts).to_numpy(dtype=np.int64))
-        if seen < _SAMPLE_RECORDS:
-            some = texts.head(_SAMPLE_RECORDS).tolist()
+        if seen < SAMPLE_RECORDS:
+            some = texts.head(SAMPLE_RECORDS).tolist()
             seen += len(some)
             sample += [text[:200] for text in some[:1000]]
             pieces += [len(_PIECES.findall(text[:20_000])) for text in some]
@@ -283,6 +195,6 @@ def _measured(
         latin=latin_share(sample),
         notes=tuple(notes),
         problem=problem,
-        separator=separator,
+        problem_settings={} if separator == "|" else {"separator": (separator, "")},
         numbers=counted.numbers,
     )

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from catena.data.arrays import Header, array_headers
+from catena.data.commented import group
 from catena.data.formats import file_format, read_records
 from catena.data.images import class_of, image_files, looks_like_images, read_picture
+from catena.data.inspection import Inspection, Wanted
 from catena.data.pictures import FORMATS
 from catena.data.quality import lengths
 from catena.errors import DataError
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
-    from catena.data.inspect import Inspection
+    from ruamel.yaml.comments import CommentedMap
 
 #: Images whose size is looked at.
 _SAMPLE = 500
@@ -28,18 +31,19 @@ _PARTS = ("train", "training")
 _TESTS = ("test", "testing", "val", "valid", "validation")
 
 
-def inspect_images(path: Path, test: Path | None) -> Inspection | None:
-    """What `path` holds, where it is a folder of images or a NumPy file; else nothing.
+def inspect_images(path: Path, wanted: Wanted) -> Inspection | None:
+    """What `inspect_file` returns, for a folder of images or a NumPy file; None for any other.
 
     A folder with the folders `train` and `test` is taken for both parts. Raises `DataError`.
     """
+    test = wanted.test
     if path.is_dir():
         folder, other = _parts(path)
         if not looks_like_images(folder):
             return None
         return _inspection(folder, test or other, "images", *_folder(folder))
     if path.suffix.lower() in (".npz", ".npy") and path.is_file():
-        return _inspection(path, test, "numpy", *_arrays(path))
+        return _inspection(path, test, "numpy", *_arrays(path, wanted))
     return None
 
 
@@ -80,16 +84,25 @@ def _folder(folder: Path) -> tuple[dict[str, str], Counter[str], list[tuple[int,
     return {"image": "image", "label": "label"}, classes, sizes, notes
 
 
-def _arrays(path: Path) -> tuple[dict[str, str], Counter[str], list[tuple[int, int, bool]], list[str]]:
+def _arrays(
+    path: Path, wanted: Wanted
+) -> tuple[dict[str, str], Counter[str], list[tuple[int, int, bool]], list[str]]:
     headers = array_headers(path)
-    image = max((one for one in headers if len(one.shape) in (3, 4)), key=lambda one: one.bytes, default=None)
+    named = wanted.columns.get("image", wanted.text)
+    wanted.check_roles("images", ("image", "label"))
+    if path.suffix.lower() == ".npz":
+        wanted.check_columns(path, [one.name for one in headers])
+    image = next((one for one in headers if one.name == named), None) or max(
+        (one for one in headers if len(one.shape) in (3, 4)), key=lambda one: one.bytes, default=None
+    )
     if image is None:
         there = ", ".join(f"`{one.name}` of {' × '.join(map(str, one.shape))}" for one in headers)
         raise DataError(
             f"{path.name} holds no images, which are (number, height, width) or (number, height, width, 3), "
             f"only {there or 'nothing'}."
         )
-    columns = {"image": image.name, "label": _label_array(path, image, headers)}
+    label = wanted.columns.get("label", wanted.label) or _label_array(path, image, headers)
+    columns = {"image": image.name, "label": label}
     settings = DataSettings.model_validate({"format": "numpy", "columns": columns})
     classes: Counter[str] = Counter()
     for batch in read_records(path, settings, ("image", "label"), target="label"):
@@ -119,10 +132,6 @@ def _inspection(
     sizes: list[tuple[int, int, bool]],
     notes: list[str],
 ) -> Inspection:
-    import pandas as pd
-
-    from catena.data.inspect import Inspection
-
     if test is not None and file_format(test) != kind:
         raise DataError(f"{test.name} is not written as {path.name} is; both must be of one form.")
     settings = DataSettings.model_validate(
@@ -136,7 +145,8 @@ def _inspection(
         }
     )
     sides = pd.Series([min(width, height) for width, height, _ in sizes])
-    middle = float(np.median(sides))
+    size = next((one for one in _SIZES if one >= 0.75 * np.median(sides)), _SIZES[-1])
+    colours = "grey" if all(grey for _, _, grey in sizes) else "rgb"
     return Inspection(
         path=path,
         test=test,
@@ -148,12 +158,45 @@ def _inspection(
         classes=dict(classes.most_common()),
         characters={},
         words=lengths(sides),
-        max_length=next((size for size in _SIZES if size >= 0.75 * middle), _SIZES[-1]),
+        max_length=0,
         unescape_html=False,
         strip_quotes=False,
         unspaced=0.0,
         latin=1.0,
         notes=tuple(notes),
         problem="images",
-        grey=all(grey for _, _, grey in sizes),
+        problem_settings={
+            "images": ({"size": size, "colours": colours}, ""),
+            "augmentation": ({"flip": False, "rotation": 10, "scale": 0.1, "shift": 0.1}, ""),
+        },
     )
+
+
+def image_params(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what images need otherwise than one class a text."""
+    images, altered = root["problem"]["images"], root["problem"]["augmentation"]
+    side = f"half of the images have at most {inspection.words['p50']:g} pixels on their shorter side"
+    root["problem"]["images"] = group(size=(images["size"], side), colours=(images["colours"], ""))
+    notes = {"flip": "true where left and right do not matter", "rotation": "degrees"}
+    root["problem"]["augmentation"] = group(
+        **{name: (value, notes.get(name, "")) for name, value in altered.items()}
+    )
+    root["tokenization"] = group()
+    stages = 3 if images["size"] <= 48 else 4
+    root["backbone"] = group(
+        name=("resnet", ""),
+        type=("resnet", "or pretrained, with the source of a network for images"),
+        source=("scratch", ""),
+        input_size=(max(images["size"], 4 * 2**stages), ""),
+        hidden_sizes=([32, 64, 128, 256][:stages], ""),
+        depths=([2] * stages, ""),
+    )
+    root["training"] = group(
+        epochs=(30, ""),
+        learning_rate=(0.003, ""),
+        batch_size=(64, ""),
+        weight_decay=(0.05, ""),
+        schedule=("cosine", ""),
+        metric=("log_loss", "decides which epoch is kept"),
+    )
+    root["evaluation"] = group(baselines=(["majority", "logistic", "nearest"], ""))

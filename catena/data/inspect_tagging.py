@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from catena.data.commented import group
 from catena.data.formats import file_format, read_records
+from catena.data.inspection import Inspection, Wanted
 from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, open_text, sample_bytes
@@ -22,7 +24,7 @@ from catena.problems.spans import cuts_a_word, read_entities
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
-    from catena.data.inspect import Inspection
+    from ruamel.yaml.comments import CommentedMap
 
 _TAG = re.compile(r"O|[BIESLUMW]-\S+")
 _LINES = 300
@@ -31,11 +33,13 @@ _SAMPLE = 1000
 _PIECES_PER_WORD = 1.6
 
 
-def inspect_tagging(path: Path, text: str | None, label: str | None, test: Path | None) -> Inspection | None:
-    """What `inspect_file` returns, for a file whose records have entities; None for any other.
-
-    `text` and `label` name the columns of text (or tokens) and of entities (or tags) where they are known.
-    """
+def inspect_tagging(path: Path, wanted: Wanted) -> Inspection | None:
+    """What `inspect_file` returns, for a file whose records have entities; None for any other."""
+    if path.is_dir():
+        return None
+    text = wanted.columns.get("text", wanted.text)
+    label = wanted.columns.get("entities", wanted.label)
+    test = wanted.test
     try:
         kind = file_format(path)
     except DataError:  # no ending that says it, as is the custom with CoNLL files
@@ -50,6 +54,7 @@ def inspect_tagging(path: Path, text: str | None, label: str | None, test: Path 
         return None
     if columns is None:
         return None
+    wanted.check_roles("tagging", columns)
     settings = DataSettings(
         name="data",
         format=kind,
@@ -59,6 +64,15 @@ def inspect_tagging(path: Path, text: str | None, label: str | None, test: Path 
         columns=columns,
     )
     return _measured(path, test, settings)
+
+
+def tagging_params(root: CommentedMap, inspection: Inspection) -> None:
+    """Change what tagging needs otherwise than one class a text."""
+    if root["backbone"].get("type") == "convolutional":
+        root["backbone"]["type"] = "transformer"
+    del root["training"]["metric"]
+    root["evaluation"] = group(baselines=(["phrases"], "entities known from training"))
+    root["gate"]["floors"] = group(entity_f1=(0.5, ""))
 
 
 def _lines(path: Path, encoding: str) -> Iterator[str]:
@@ -126,8 +140,6 @@ def _is_entities(value: Any) -> bool:
 
 
 def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspection:
-    from catena.data.inspect import Inspection
-
     labels: Counter[str] = Counter()
     texts: list[str] = []
     unusable: Counter[str] = Counter()
@@ -175,5 +187,7 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         latin=latin_share(texts[:_SAMPLE]),
         notes=tuple(notes),
         problem="tagging",
-        words_end="tokenizer" if cut > len(texts) // 100 else "spaces",
+        problem_settings={"words": ("tokenizer", "entities end before punctuation")}
+        if cut > len(texts) // 100
+        else {},
     )

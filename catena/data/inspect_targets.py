@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import SettingsError
-from catena.problems import get_problem
+from catena.problems import PROBLEMS, get_problem
 from catena.problems.multilabel import labels_of, read_labels
 from catena.problems.regression import read_number
 from catena.settings import ProblemSettings
@@ -58,15 +58,17 @@ class TargetCount:
         return dict(zip(names, map(float, points), strict=True))
 
 
-def check_problem(name: str | None) -> TextProblem | None:
-    """The problem that `--problem` names. Raises `SettingsError` for one it does not know."""
+def check_problem(name: str | None) -> str | None:
+    """The problem that `--problem` names. Raises `SettingsError` for one that there is not."""
+    if name is None or name in PROBLEMS:
+        return name
+    raise SettingsError(f"`--problem` {name} is not one of {', '.join(PROBLEMS)}.")
+
+
+def text_problem(name: str | None) -> TextProblem | None:
+    """The problem with one text and one target that is called so, if it is one."""
     known: tuple[TextProblem, ...] = get_args(TextProblem)
-    for one in known:
-        if one == name:
-            return one
-    if name is not None:
-        raise SettingsError(f"`--problem` {name} is not one of {', '.join(known)}.")
-    return None
+    return next((one for one in known if one == name), None)
 
 
 def guess_problem(targets: pd.Series) -> TextProblem:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from catena.data.formats import file_format, read_records
+from catena.data.formats import file_format, read_records, record_files
 from catena.data.screening import REJECTED_COLUMNS, Screen
 from catena.errors import DataError
 from catena.files import sha256_file, sha256_folder
@@ -83,14 +83,14 @@ def _read(
         raise DataError(f"{name} has no records; put them there or name another file in `data.{part}`.")
     refused = pd.concat(rejected, ignore_index=True)[list(REJECTED_COLUMNS)].sort_values("row")
     check_share(name, refused, rows, settings.preparation.max_rejected_fraction)
-    kind = file_format(path, settings.data.format)
+    kind, files = file_format(path, settings.data.format), record_files(path, settings.data)
     facts = {
         "name": name,
         "part": part,
         "format": kind,
         "encoding": None if kind in ("parquet", "dataset", "images", "numpy") else settings.data.encoding,
-        "bytes": _size(path),
-        "sha256": sha256_folder(path) if path.is_dir() else sha256_file(path),
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": sha256_folder(path) if path.is_dir() else sha256_file(*files),
         "rows": rows,
     }
     return RawFile(part, pd.concat(accepted, ignore_index=True), refused, facts)
@@ -126,8 +126,3 @@ def check_labels(labels: pd.Series, role: str) -> None:
                 f"The {role}s {other!r} and {label!r} are one number written in two ways; "
                 "write it one way, or give both the same name in `data.labels`."
             )
-
-
-def _size(path: Path) -> int:
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)

@@ -6,18 +6,20 @@ import re
 import shutil
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from catena.data.commented import group
+from catena.data.formats import record_files
+from catena.data.inspection import Inspection
+from catena.data.recognition import RECOGNISED
 from catena.errors import DataError, SettingsError
 from catena.files import complete_file, complete_folder, sha256_file, sha256_folder
 from catena.layout import Layout
+from catena.problems import PROBLEMS
 from catena.settings import Settings, parse_settings
-
-if TYPE_CHECKING:
-    from catena.data.inspect import Inspection
 
 _PLAIN_NAMES = {"train", "training", "test", "dev", "data", "dataset"}
 
@@ -38,7 +40,7 @@ def write_params(inspection: Inspection, root: Path, name: str | None = None, fo
             f"Column {inspection.label!r} of {inspection.path.name} does not hold different numbers (with a "
             "decimal point); name another with `--label`."
         )
-    fewest = {"classification": 2, "regression": 0}.get(inspection.problem, 1)
+    fewest = PROBLEMS[inspection.problem].fewest_classes
     if len(inspection.classes) < fewest:
         raise DataError(
             f"Column {inspection.label!r} of {inspection.path.name} has {len(inspection.classes)} "
@@ -63,7 +65,12 @@ def _stem(path: Path) -> str:
 
 def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     """Copy the files, unless they lie there already."""
-    sources = [path for path in (inspection.path, inspection.test) if path is not None]
+    sources = [
+        file
+        for path in (inspection.path, inspection.test)
+        if path is not None
+        for file in ([path] if path.is_dir() else record_files(path, inspection.data))
+    ]
     if all((target / path.name).exists() and _same(path, target / path.name) for path in sources):
         return
     if target.exists() and not force:
@@ -90,7 +97,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _params(inspection: Inspection, name: str) -> str:
     """The text of `params.yaml`: what differs from the defaults, with the reasons."""
-    data = _group(
+    data = group(
         name=(name, "folder below data/raw"),
         format=(inspection.format, ""),
         train=(inspection.path.name, f"{inspection.records:,} records"),
@@ -109,11 +116,10 @@ def _params(inspection: Inspection, name: str) -> str:
         data["column_names"] = list(settings.column_names)
         data.yaml_add_eol_comment("the file has no header line", "column_names")
     data["columns"] = CommentedMap(settings.columns)
+    others = [c for c in inspection.columns if c not in settings.columns.values() and c]
     if settings.keep:
         data["keep"] = list(settings.keep)
-        data.yaml_add_eol_comment("so that the report can name the files", "keep")
-    others = [c for c in inspection.columns if c not in settings.columns.values() and c]
-    if settings.column_names is None and others and not settings.keep:
+    elif settings.column_names is None and others:
         data["keep"] = []
         data.yaml_add_eol_comment(f"other columns to slice the scores by: {', '.join(others[:8])}", "keep")
 
@@ -139,26 +145,24 @@ def _params(inspection: Inspection, name: str) -> str:
     root["seed"] = 42
     root["data"] = data
     root["preparation"] = preparation
-    root["problem"] = _group(name=("classification", _classes(inspection)))
+    root["problem"] = group(name=(inspection.problem, inspection.targets), **inspection.problem_settings)
     defaults = Settings()
     metric = ("macro_f1", "decides which epoch is kept")
     if inspection.latin >= 0.5:
-        root["tokenization"] = _group(max_length=(inspection.max_length, at_most))
-        root["backbone"] = _group(name=(defaults.backbone.name, ""), source=(defaults.backbone.source, ""))
-        root["method"] = _group(name=(defaults.method.name, ""))
-        root["training"] = _group(epochs=(3, ""), metric=metric)
-        root["evaluation"] = _group(baselines=(["tfidf", "backbone"], ""))
+        root["tokenization"] = group(max_length=(inspection.max_length, at_most))
+        root["backbone"] = group(name=(defaults.backbone.name, ""), source=(defaults.backbone.source, ""))
+        root["method"] = group(name=(defaults.method.name, ""))
+        root["training"] = group(epochs=(3, ""), metric=metric)
+        root["evaluation"] = group(baselines=(["tfidf", "backbone"], ""))
     else:
         root |= _from_scratch(inspection, at_most, spaced)
         root["training"]["metric"] = metric[0]
         root["training"].yaml_add_eol_comment(metric[1], "metric")
-    root["registry"] = _group(model=(name, "name of the registered model"))
+    root["registry"] = group(model=(name, "name of the registered model"))
     floor = min(round(largest, 2), 0.99)
-    root["gate"] = CommentedMap(floors=_group(accuracy=(floor, "what always saying the largest class gives")))
-    if inspection.problem == "images":
-        _for_images(root, inspection)
-    elif inspection.problem == "tagging":
-        _for_entities(root, inspection)
+    root["gate"] = CommentedMap(floors=group(accuracy=(floor, "what always saying the largest class gives")))
+    if inspection.problem in RECOGNISED:
+        RECOGNISED[inspection.problem].params(root, inspection)
     elif inspection.problem != "classification":
         _for_sets_or_numbers(root, inspection)
     root.yaml_set_start_comment(
@@ -174,66 +178,17 @@ def _params(inspection: Inspection, name: str) -> str:
     return stream.getvalue()
 
 
-def _for_entities(root: CommentedMap, inspection: Inspection) -> None:
-    """Change what is otherwise for the problem of tagging."""
-    root["problem"] = _group(name=("tagging", _classes(inspection)))
-    if inspection.words_end == "tokenizer":
-        root["problem"]["words"] = "tokenizer"
-        root["problem"].yaml_add_eol_comment("entities end before punctuation", "words")
-    if root["backbone"].get("type") == "convolutional":
-        root["backbone"]["type"] = "transformer"
-    del root["training"]["metric"]
-    root["evaluation"] = _group(baselines=(["phrases"], "entities known from training"))
-    root["gate"] = CommentedMap(floors=_group(entity_f1=(0.5, "")))
-
-
-def _for_images(root: CommentedMap, inspection: Inspection) -> None:
-    """Change what is otherwise for images."""
-    size, sides = inspection.max_length, inspection.words
-    root["problem"] = _group(name=("images", _classes(inspection)))
-    root["problem"]["images"] = _group(
-        size=(size, f"half of the images are at most {sides['p50']:g} pixels on their shorter side"),
-        colours=("grey" if inspection.grey else "rgb", ""),
-    )
-    root["problem"]["augmentation"] = _group(
-        flip=(False, "yes where left and right do not matter"),
-        rotation=(10, "degrees"),
-        scale=(0.1, ""),
-        shift=(0.1, ""),
-    )
-    root["tokenization"] = CommentedMap()
-    stages = 3 if size <= 48 else 4
-    root["backbone"] = _group(
-        name=("resnet", ""),
-        type=("resnet", "or pretrained, with the source of a network for images"),
-        source=("scratch", ""),
-        input_size=(max(size, 4 * 2**stages), ""),
-        hidden_sizes=([32, 64, 128, 256][:stages], ""),
-        depths=([1] * stages, ""),
-    )
-    root["training"] = _group(
-        epochs=(20, ""), learning_rate=(0.003, ""), batch_size=(64, ""), weight_decay=(0.05, "")
-    )
-    root["training"] |= _group(schedule=("cosine", ""), metric=("log_loss", "decides which epoch is kept"))
-    root["evaluation"] = _group(baselines=(["majority", "logistic", "nearest"], ""))
-
-
 def _for_sets_or_numbers(root: CommentedMap, inspection: Inspection) -> None:
     """Change what is otherwise for texts with several classes, or with a number."""
     pretrained = ["backbone"] if "backbone" in root["evaluation"]["baselines"] else []
     if inspection.problem == "multilabel":
-        root["problem"] = _group(name=("multilabel", _classes(inspection)))
-        if inspection.separator != "|":
-            root["problem"]["separator"] = inspection.separator
         metric, simplest = "micro_f1", "majority"
-        floors = _group(micro_f1=(0.3, "over all records and classes"))
+        floors = group(micro_f1=(0.3, "over all records and classes"))
     else:
-        numbers = ", ".join(f"{name} {value:g}" for name, value in inspection.numbers.items())
-        root["problem"] = _group(name=("regression", numbers))
         metric, simplest = "r2", "mean"
-        floors = _group(r2=(0.0, "what always saying the mean gives"))
+        floors = group(r2=(0.0, "what always saying the mean gives"))
     root["training"]["metric"] = metric
-    root["evaluation"] = _group(baselines=([simplest, "tfidf", *pretrained], ""))
+    root["evaluation"] = group(baselines=([simplest, "tfidf", *pretrained], ""))
     root["gate"] = CommentedMap(floors=floors)
 
 
@@ -245,30 +200,15 @@ def _from_scratch(inspection: Inspection, at_most: str, spaced: bool) -> Comment
     tokenizer = ("wordpiece" if spaced else "characters", "learned from the training part")
     english = Settings().backbone.name
     return CommentedMap(
-        tokenization=_group(tokenizer=tokenizer, max_length=(length, at_most)),
-        backbone=_group(
+        tokenization=group(tokenizer=tokenizer, max_length=(length, at_most)),
+        backbone=group(
             name=("scratch", f"{inspection.latin:.0%} of the letters are Latin; {english} reads English"),
             type=("convolutional", "or recurrent, or transformer; or a pretrained one of your language"),
             source=("scratch", ""),
         ),
-        method=_group(name=("full", "")),
-        training=_group(
+        method=group(name=("full", "")),
+        training=group(
             epochs=(10, ""), learning_rate=(0.003, ""), dropout=(0.5, ""), weight_averaging=(0.98, "")
         ),
-        evaluation=_group(baselines=(["tfidf"], "")),
+        evaluation=group(baselines=(["tfidf"], "")),
     )
-
-
-def _group(**values: tuple[Any, str]) -> CommentedMap:
-    """A mapping whose entries carry comments at their line's end."""
-    group = CommentedMap({key: value for key, (value, _) in values.items()})
-    for key, (_, comment) in values.items():
-        if comment:
-            group.yaml_add_eol_comment(comment, key)
-    return group
-
-
-def _classes(inspection: Inspection) -> str:
-    shown = ", ".join(f"{name} {count:,}" for name, count in list(inspection.classes.items())[:6])
-    more = f" and {len(inspection.classes) - 6} more" if len(inspection.classes) > 6 else ""
-    return f"{len(inspection.classes)} classes: {shown}{more}"

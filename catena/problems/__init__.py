@@ -9,6 +9,7 @@ from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
 from catena.problems.tagging import Tagging
+from catena.problems.translation import Translation
 from catena.settings import ProblemSettings
 
 PROBLEMS: dict[str, type[Problem]] = {
@@ -19,6 +20,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Translation,
         Images,
     )
 }  # fmt: skip

@@ -45,6 +45,11 @@ class TokenizationSettings(Group):
         "of a learned vocabulary.",
     )
     lowercase: bool = Field(False, description="Whether a learned tokenizer takes upper case as lower case.")
+    vocabularies: Literal["joint", "separate"] = Field(
+        "joint",
+        description="`translation`: one learned vocabulary for both languages, whose embeddings they share, "
+        "or one each, for languages that share few words.",
+    )
     max_length: int = Field(
         128, ge=4, le=131_072, description="Longest input, in tokens; the rest is cut off and counted."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,9 +14,9 @@ from catena.settings.images import ImageAugmentationSettings, ImageSettings
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal["classification", "multilabel", "regression", "tagging", "ranking", "images"] = Field(
-        "classification", description="The problem's module in `catena/problems`."
-    )
+    name: Literal[
+        "classification", "multilabel", "regression", "tagging", "ranking", "translation", "images"
+    ] = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
         min_length=1,
@@ -59,6 +59,16 @@ class ProblemSettings(Group):
         "cross_encoder",
         description="`ranking`: read query and item together, which judges best, or embed each by itself, so "
         "that items can be embedded beforehand and the nearest be looked up.",
+    )
+    max_length_ratio: Annotated[float, Field(gt=1.0)] | None = Field(
+        9.0,
+        description="`translation`: pairs are rejected where one side has more words than this multiple of "
+        "the other's (in scripts without spaces each character is a word); nothing keeps them.",
+    )
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        "13a",
+        description="`translation`: how sacreBLEU finds words in the target language; `zh` for Chinese, "
+        "`char` for other writing without spaces, `none` where texts are tokenized already.",
     )
     decoding: DecodingSettings = Field(
         default_factory=lambda: DecodingSettings(),

@@ -1,0 +1,104 @@
+"""What a look at a user's file found, and what the user has said about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from catena.data.formats import Format
+from catena.errors import DataError
+from catena.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user said: `columns` by role, a test file, and the problem where it is not to be guessed.
+
+    `text` and `label` name the first input and the target where a problem calls them otherwise.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    test: Path | None = None
+    problem: str | None = None
+
+    def options(self) -> list[tuple[str, str]]:
+        """The columns that were named, each after the option that names it."""
+        given = [("--text", self.text), ("--label", self.label)]
+        given += [(f"--column {role}=", column) for role, column in self.columns.items()]
+        return [(option, name) for option, name in given if name is not None]
+
+    def check_columns(self, path: Path, columns: Iterable[str]) -> None:
+        """Raise `DataError` for a named column that is not among those of `path`."""
+        present = list(columns)
+        for option, name in self.options():
+            if name not in present:
+                near = difflib.get_close_matches(name, present, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                listed = ", ".join(map(repr, present[:20]))
+                raise DataError(f"{path.name} has no column {name!r} for {option}, only {listed}{hint}")
+
+    def check_roles(self, problem: str, roles: Iterable[str]) -> None:
+        """Raise `DataError` where `--column` names a role that the problem does not have."""
+        known = list(roles)
+        for role in self.columns:
+            if role not in known:
+                raise DataError(
+                    f"`--column {role}=…`: the problem {problem} has no {role}; its columns are "
+                    f"{', '.join(known)}."
+                )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds and how to read it.
+
+    `data` are the settings of `params.yaml`'s `data` group that read it (its `name` still to be chosen);
+    `characters` and `words` hold `min`, percentiles, `max` and `mean` over the records that have a text
+    (a word is a character in scripts without spaces); `unspaced` and `latin` are shares of the letters.
+    `classes` counts the classes of targets that have some; `numbers` says where targets that are numbers
+    lie. `problem_settings` are those of the `problem` group that differ from the defaults, with the reason.
+    """
+
+    path: Path
+    test: Path | None
+    format: Format
+    data: DataSettings
+    columns: tuple[str, ...]
+    records: int
+    broken: int
+    classes: dict[str, int]
+    characters: dict[str, float]
+    words: dict[str, float]
+    max_length: int
+    unescape_html: bool
+    strip_quotes: bool
+    unspaced: float
+    latin: float
+    notes: tuple[str, ...]
+    problem: str = "classification"
+    problem_settings: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The column with the text, or with the first input."""
+        return next(iter(self.data.columns.values()))
+
+    @property
+    def label(self) -> str:
+        """The column with what is learned."""
+        return list(self.data.columns.values())[-1]
+
+    @property
+    def targets(self) -> str:
+        """The targets in a few words: where numbers lie, or how often there is which class."""
+        if self.numbers:
+            return ", ".join(f"{name} {value:g}" for name, value in self.numbers.items())
+        shown = ", ".join(f"{name} {count:,}" for name, count in list(self.classes.items())[:6])
+        more = f" and {len(self.classes) - 6} more" if len(self.classes) > 6 else ""
+        return f"{len(self.classes)} classes: {shown}{more}"

@@ -1,0 +1,192 @@
+"""Translation: a text is rewritten in another language, or in another form (sequence to sequence)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from catena.data.scripts import word_counts
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written, encode_texts, pad_inputs
+from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from catena.data.cleaning import Cleaner
+    from catena.evaluation.base import Evaluation
+    from catena.settings import TokenizationSettings
+
+#: Sides of a pair this short may differ in length as they like.
+_SHORT = 5
+
+
+class Translation(Problem):
+    """A record is a text and its translation, which a network with encoder and decoder writes.
+
+    The tokens of the target are learned with the true ones before them (teacher forcing); predictions are
+    written as `problem.decoding` says (Sutskever et al. 2014, Vaswani et al. 2017).
+    """
+
+    name = "translation"
+    input_roles = ("text",)
+    target_role = "translation"
+    fewest_classes = 0
+    one_right_target = False
+    generates = True
+    writes_in_validation = True
+    tokenized_roles = ("text", "translation")
+    validation_metric_names: ClassVar[Mapping[str, bool]] = {
+        "bleu": True,
+        "chrf": True,
+        "log_loss": False,
+        "perplexity": False,
+        "token_accuracy": True,
+    }
+
+    # -- records ----------------------------------------------------------------------------------
+
+    def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+        """Pairs whose sides differ too much in length are hardly translations (Koehn et al. 2007)."""
+        reasons = pd.Series("", index=records.index, dtype="str")
+        limit = self.settings.max_length_ratio
+        if limit is not None:
+            text, translation = (word_counts(records[role].fillna("")) for role in self.tokenized_roles)
+            longer, shorter = np.maximum(text, translation), np.minimum(text, translation)
+            reasons[(longer > _SHORT) & (shorter > 0) & (longer > limit * shorter)] = (
+                "text and translation differ too much in length (`problem.max_length_ratio`)"
+            )
+        return records, reasons
+
+    def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:
+        """Both sides clean."""
+        return records.assign(
+            **{
+                role: pd.Series(cleaner.clean(records[role].tolist()), index=records.index, dtype="str")
+                for role in self.tokenized_roles
+                if role in records
+            }
+        )
+
+    def read_targets(
+        self, values: Sequence[str], names: Mapping[str, str] | None
+    ) -> tuple[list[str], list[str]]:
+        """Targets are texts; `data.labels` names none of them."""
+        return list(values), ["" if value else "empty translation" for value in values]
+
+    def classes(self, targets: pd.Series) -> pd.Series | None:
+        return None
+
+    def describe_targets(self, targets: pd.Series) -> dict[str, float]:
+        words = word_counts(targets)
+        return {"median words": float(np.median(words)), "most words": float(words.max())}
+
+    def schema(self, label_names: Sequence[str] | None = None) -> pa.DataFrameSchema:
+        import pandera.pandas as pa
+
+        return pa.DataFrameSchema(
+            {
+                role: pa.Column(str, pa.Check.str_length(min_value=1, error=f"empty {role}"))
+                for role in self.tokenized_roles
+            }
+        )
+
+    def encode(
+        self,
+        records: pd.DataFrame,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: TokenizationSettings,
+        label_names: Sequence[str],
+    ) -> dict[str, list[Any]]:
+        """`length` is that of the longer side."""
+        features = encode_texts(records["text"].tolist(), tokenizer, settings)
+        if self.target_role in records:
+            features["labels"] = tokenizer(
+                text_target=records["translation"].tolist(), truncation=True, max_length=settings.max_length
+            )["input_ids"]
+            pairs = zip(features["input_ids"], features["labels"], strict=True)
+            features["length"] = [max(len(source), len(target)) for source, target in pairs]
+        return features
+
+    # -- network ----------------------------------------------------------------------------------
+
+    def head(self, label_names: Sequence[str]) -> HeadSpec:
+        return HeadSpec("sequence-to-sequence", ())
+
+    def collate(
+        self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
+    ) -> dict[str, torch.Tensor]:
+        """`labels` `(batch, target length)`, less than 0 where there is nothing to write."""
+        batch = pad_inputs(features, pad_token_id, pad_to)
+        if "labels" in features[0]:
+            targets = pad_inputs([{"input_ids": one["labels"]} for one in features], IGNORED, pad_to)
+            batch["labels"] = targets["input_ids"]
+        return batch
+
+    def loss(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        class_weights: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """Mean over the target's tokens."""
+        return token_loss(logits, labels, label_smoothing)
+
+    def weight(self, labels: torch.Tensor) -> int:
+        return int((labels >= 0).sum())
+
+    def measure(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return measure_tokens(logits, batch["labels"])
+
+    # -- predictions ------------------------------------------------------------------------------
+
+    def predictions(
+        self,
+        outputs: Outputs,
+        records: pd.DataFrame,
+        features: Mapping[str, list[Any]],
+        label_names: Sequence[str],
+    ) -> pd.DataFrame:
+        """`confidence` is the geometric mean of the probabilities of the tokens written.
+
+        Of records with a target, `target_loss` is its negative log-likelihood in nats, and `target_tokens`
+        how many tokens it has.
+        """
+        if not isinstance(outputs, Written):
+            raise TypeError("translations are written")
+        means = outputs.log_likelihoods / np.maximum(outputs.tokens, 1)
+        table = pd.DataFrame(
+            {"prediction": pd.Series(outputs.texts, dtype="str"), "confidence": np.exp(means)}
+        )
+        if outputs.targets is not None:
+            table["target_loss"] = outputs.targets[:, 0]
+            table["target_tokens"] = outputs.targets[:, 1].astype(np.int64)
+        return table
+
+    def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
+        return [("prediction", "string"), ("confidence", "double")]
+
+    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
+        return token_metrics(outputs)
+
+    def written_metrics(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+        """Corpus BLEU and chrF2 by sacreBLEU (Post 2018), 0 to 100."""
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+
+        references = [list(targets)]
+        bleu = BLEU(tokenize=self.settings.bleu_tokenizer)
+        return {
+            "bleu": float(bleu.corpus_score(list(written), references).score),
+            "chrf": float(CHRF().corpus_score(list(written), references).score),
+        }
+
+    def evaluation(self) -> Evaluation:
+        from catena.evaluation.translation import TranslationEvaluation
+
+        return TranslationEvaluation(self.settings.bleu_tokenizer)
