@@ -92,7 +92,29 @@ def read_records(
     listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
-    if kind in ("csv", "tsv", "orange"):
+    if "image" in columns.values() and kind not in ("images", "numpy"):
+        from catena.data.images import with_pictures
+
+        yield from with_pictures(_read(path, kind, settings, wanted), "image", path.parent)
+    else:
+        yield from _read(path, kind, settings, wanted)
+
+
+def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
+    if kind in ("images", "numpy"):
+        if "image" not in wanted.columns.values():
+            raise DataError(f"{path.name} holds images; set `problem.name` to images, or name another file.")
+        if not path.exists():
+            raise DataError(f"There is no {path.name} in {path.parent}; put it there or name another.")
+        if kind == "numpy":
+            from catena.data.arrays import read_arrays
+
+            yield from read_arrays(path, wanted)
+        else:
+            from catena.data.images import read_image_folder
+
+            yield from read_image_folder(path, wanted)
+    elif kind in ("csv", "tsv", "orange"):
         from catena.data.delimited import read_delimited
 
         yield from read_delimited(path, kind, settings, wanted)
