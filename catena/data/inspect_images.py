@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Images whose size is looked at.
 _SAMPLE = 500
-#: Sizes that images are brought to: the first that is not far below what they have.
+#: Sizes that images are brought to: the first that is not below what most have.
 _SIZES = (8, 16, 28, 32, 48, 64, 96, 128, 160, 224)
 _PARTS = ("train", "training")
 _TESTS = ("test", "testing", "val", "valid", "validation")
@@ -145,7 +145,7 @@ def _inspection(
         }
     )
     sides = pd.Series([min(width, height) for width, height, _ in sizes])
-    size = next((one for one in _SIZES if one >= 0.75 * np.median(sides)), _SIZES[-1])
+    size = next((one for one in _SIZES if one >= np.median(sides)), _SIZES[-1])
     colours = "grey" if all(grey for _, _, grey in sizes) else "rgb"
     return Inspection(
         path=path,

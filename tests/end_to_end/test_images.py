@@ -31,7 +31,7 @@ def test_folders_of_pictures_become_a_model_that_names_shapes(tiny_project: Path
     values = yaml.load(params)
     assert values["data"]["name"] == "shapes"
     assert values["data"]["test"] == "test"
-    assert values["problem"]["images"] == {"size": 16, "colours": "rgb"}
+    assert values["problem"]["images"] == {"size": 28, "colours": "rgb"}
     values["backbone"] |= {"hidden_sizes": [16, 24, 32], "depths": [1, 1, 1], "embedding_size": 16}
     values["training"] |= {"epochs": 8, "batch_size": 16, "device": "cpu", "precision": "float32"}
     values["evaluation"]["bootstrap_samples"] = 100
