@@ -1,10 +1,11 @@
-"""The command line: `catena init · fetch · predict · index · nearest · promote · rollback · lineage · …`.
+"""The command line: `catena init · fetch · predict · explain · ask · index · nearest · promote · …`.
 
 Imports of libraries that take long to load stay inside the commands, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 
 from catena import __version__
 from catena.errors import CatenaError, SettingsError
+from catena.knowledge import commands as knowledge_commands
 
 if TYPE_CHECKING:
     from catena.layout import Layout
@@ -38,6 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From labelled text to a model in production: see the manual in docs/.",
 )
+app.command()(knowledge_commands.ask)
+app.add_typer(knowledge_commands.knowledge, name="knowledge")
 
 
 def _version(wanted: bool) -> None:
@@ -75,9 +79,14 @@ def init(
     ],
     text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the label; by default a guess.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="ROLE=NAME", help="Column of one role, such as query=search (repeatable)."
+        ),
+    ] = None,
     problem: Annotated[
-        str | None,
-        typer.Option(help="classification, multilabel (several classes) or regression; by default a guess."),
+        str | None, typer.Option(help="What is learned, as in `problem.name`; by default a guess.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Separate test file of the same form.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set and the model.")] = None,
@@ -86,10 +95,13 @@ def init(
     """Look at a labelled file, copy it below data/raw and write a params.yaml for it."""
     from catena.data.inspect import inspect_file, write_params
     from catena.data.inspect_targets import check_problem
+    from catena.data.inspection import read_columns
     from catena.settings import load_settings
     from catena.terminal import print_inspection
 
-    inspection = inspect_file(data, text=text, label=label, test=test, problem=check_problem(problem))
+    inspection = inspect_file(
+        data, text, label, test, problem=check_problem(problem), columns=read_columns(columns or [])
+    )
     params = write_params(inspection, Path.cwd(), name=name, force=force)
     print_inspection(inspection, params, load_settings(params).data.name)
 
@@ -120,6 +132,10 @@ def predict(
     source: Annotated[
         Path | None, typer.Option("--input", help="File of records, in any format `catena init` reads.")
     ] = None,
+    assigned: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="ROLE=TEXT", help="One input of a model that reads several."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="File for the predictions: .parquet, .csv or .jsonl.")
     ] = None,
@@ -134,25 +150,74 @@ def predict(
     keep: Annotated[list[str] | None, typer.Option(help="Input column to copy along (repeatable).")] = None,
     encoding: Annotated[str, typer.Option(help="Character encoding of the input.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="Column separator of the input.")] = None,
+    written: Annotated[
+        str, typer.Option("--format", help="How the input is written, as in `data.format`.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Predict texts from the command line, or all records of a file."""
-    if bool(texts) == bool(source) or bool(source) != bool(output):
-        raise SettingsError("Give either texts, or both `--input FILE` and `--output FILE`.")
+    if bool(texts or assigned) == bool(source) or bool(source) != bool(output):
+        raise SettingsError(
+            "Give either texts, or both `--input FILE` and `--output FILE`; `--set role=text` gives the "
+            "inputs of a model that reads several."
+        )
     if source is not None and output is not None:
-        _predict_file(source, output, model, text, keep or [], encoding, delimiter)
+        reading = {"encoding": encoding, "delimiter": delimiter, "format": written}
+        _predict_file(source, output, model, text, keep or [], reading)
         return
+    import pandas as pd
+
+    from catena.inputs import given_records
     from catena.predictor import Predictor
     from catena.terminal import print_predictions
 
     predictor = Predictor.load(_model_folder(model))
-    roles = predictor.problem.input_roles
-    if len(roles) > 1:
-        raise SettingsError(
-            f"This model reads {' and '.join(roles)} together; put them into a file and give `--input FILE`."
-        )
-    given = [predictor.problem.read_argument(text) for text in texts or []]
-    print_predictions(texts or [], predictor.predict(given), as_json, roles[0])
+    records = pd.DataFrame(given_records(texts or [], assigned or [], predictor.problem.input_roles))
+    read = records.map(predictor.problem.read_argument)
+    print_predictions(records, predictor.predict(read), as_json)
+
+
+@app.command()
+def explain(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to explain.")] = None,
+    assigned: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="ROLE=TEXT", help="One input of a model that reads several."),
+    ] = None,
+    about: Annotated[
+        str | None,
+        typer.Option("--class", help="Explain what speaks for this class instead of what is predicted."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text.")] = None,
+    most: Annotated[
+        int, typer.Option(min=8, max=10_000, help="Most predictions; longer texts are divided into as many.")
+    ] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Which words carry a prediction: each is left out in turn and the model asked again."""
+    if not (texts or assigned):
+        raise SettingsError("Give a text, or `--set role=text` for each input of a model that reads several.")
+    if page is not None and len(texts or [""]) > 1:
+        raise SettingsError("`--html` makes a page of one text; explain the others by themselves.")
+    from catena.explanation import explain as ask
+    from catena.explanation_views import print_explanation, write_page
+    from catena.inputs import given_records
+    from catena.predictor import Predictor
+    from catena.terminal import console
+
+    folder = _model_folder(model)
+    # In full precision: effects of single words are small.
+    predictor = Predictor.load(folder, precision="float32")
+    for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
+        explanation = ask(predictor, record, about=about, most_predictions=most)
+        if as_json:
+            print(json.dumps(explanation.as_dict(), ensure_ascii=False))
+        else:
+            print_explanation(explanation, console())
+        if page is not None:
+            write_page(explanation, page, str(predictor.card.get("name") or folder.name))
+            print(f"The page is in {page}", file=sys.stderr)
 
 
 @app.command()
@@ -216,8 +281,7 @@ def _predict_file(
     model: str | None,
     text: str | None,
     keep: list[str],
-    encoding: str,
-    delimiter: str | None,
+    reading: dict[str, str | None],
 ) -> None:
     from catena.bulk import ENDINGS, estimated_records, predict_file
     from catena.data.text_stream import check_present
@@ -231,8 +295,7 @@ def _predict_file(
         check_present(source)
     predictor = Predictor.load(_model_folder(model))
     columns = dict(predictor.card["columns"]) | ({predictor.problem.input_roles[0]: text} if text else {})
-    values = {"columns": columns, "encoding": encoding, "delimiter": delimiter}
-    settings = parse_settings({"data": values}, "options").data
+    settings = parse_settings({"data": {"columns": columns, **reading}}, "options").data
     with record_progress(f"predicting {source.name}", estimated_records(source, settings)) as advance:
         result = predict_file(predictor, source, output, settings, keep, advance)
     print_bulk_result(result, output)

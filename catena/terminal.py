@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from catena.registry import Reproduction
 
 
-def _console() -> Console:
+def console() -> Console:
     """Standard output, wide enough that a file or a pipe gets no wrapped lines."""
     return Console() if sys.stdout.isatty() else Console(width=120)
 
@@ -59,7 +59,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
         ),
         unit: f"half of the {what} have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
     }
-    _console().print(_rows(str(inspection.path), rows))
+    console().print(_rows(str(inspection.path), rows))
     for note in inspection.notes:
         print(f"Note: {note}.")
     print(f"Wrote {params.name} and data/raw/{name}/. Next:")
@@ -72,7 +72,7 @@ def print_packages(packages: Mapping[str, Package | Installed]) -> None:
     table = Table("source", "kind", "package", "what it holds", title_justify="left")
     for key, package in packages.items():
         table.add_row(f"package:{key}", package.kind, package.requirement, package.about)
-    _console().print(table)
+    console().print(table)
 
 
 def print_nearest(found: Sequence[tuple[str, float]], as_json: bool) -> None:
@@ -84,38 +84,45 @@ def print_nearest(found: Sequence[tuple[str, float]], as_json: bool) -> None:
     table = Table("item", "cosine")
     for item, cosine in found:
         table.add_row(item, f"{cosine:.3f}")
-    _console().print(table)
+    console().print(table)
 
 
 def print_predictions(
-    texts: Sequence[str], predictions: pd.DataFrame, as_json: bool, role: str = "text"
+    records: pd.DataFrame | Sequence[str], predictions: pd.DataFrame, as_json: bool
 ) -> None:
-    """Predictions of texts from the command line."""
+    """Predictions of records from the command line, of which texts may be all there is."""
+    import pandas as pd
+
     from catena.data.scripts import shortened
 
+    if not isinstance(records, pd.DataFrame):
+        records = pd.DataFrame({"text": list(records)})
+    inputs = {str(role): records[role].tolist() for role in records}
+    rows = [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
     if as_json:
-        for text, record in zip(texts, predictions.to_dict("records"), strict=True):
-            line = {role: text, **{str(key): value for key, value in record.items()}}
+        for given, record in zip(rows, predictions.to_dict("records"), strict=True):
+            line = {**given, **{str(key): value for key, value in record.items()}}
             print(json.dumps(line, ensure_ascii=False))
         return
     if "spans" in predictions:
-        _print_entities(texts, predictions)
+        _print_entities(inputs["text"], predictions)
         return
     chances = [str(column) for column in predictions.columns if str(column).startswith("p:")]
     # Where one class is said, the second is of interest; where several may be, the first few are.
     one_class = predictions["prediction"].map(lambda said: f"p:{said}" in chances).all()
     shown = slice(1, 2) if one_class else slice(0, 3)
     sure = "confidence" in predictions
-    table = Table(role, "prediction", *(["confidence"] if sure else []))
+    table = Table(*inputs, "prediction", *(["confidence"] if sure else []))
     if chances:
         table.add_column("next best" if one_class else "most likely")
-    for text, row in zip(texts, predictions.to_dict("records"), strict=True):
+    for given, row in zip(rows, predictions.to_dict("records"), strict=True):
         ranked = sorted(chances, key=lambda column: -float(row[column]))
         others = ", ".join(f"{column[2:]} {row[column]:.3f}" for column in ranked[shown])
         confidence = [f"{row['confidence']:.3f}"] if sure else []
-        cells = [shortened(text, 60), str(row["prediction"]), *confidence, *([others] if chances else [])]
+        texts = [shortened(text, 60 if len(inputs) == 1 else 40) for text in given.values()]
+        cells = [*texts, str(row["prediction"]), *confidence, *([others] if chances else [])]
         table.add_row(*map(escape, cells))
-    _console().print(table)
+    console().print(table)
 
 
 def _print_entities(texts: Sequence[str], predictions: pd.DataFrame) -> None:
@@ -134,7 +141,7 @@ def _print_entities(texts: Sequence[str], predictions: pd.DataFrame) -> None:
                     escape(shown), escape(one["text"]), escape(one["label"]), where, f"{one['score']:.3f}"
                 )
             shown = ""
-    _console().print(table)
+    console().print(table)
 
 
 @contextmanager
@@ -176,11 +183,11 @@ def print_lineage(document: Mapping[str, Any], as_json: bool) -> None:
         "weights": document["weights_sha256"],
         "run": document["run_id"],
     }
-    console = _console()
-    console.print(_rows(f"{document['model']} version {document['version']}", rows))
+    screen = console()
+    screen.print(_rows(f"{document['model']} version {document['version']}", rows))
     data = {path: md5 for paths in document["data"].values() for path, md5 in paths.items()}
-    console.print(_rows("data and what was made of it (DVC's MD5)", data))
-    console.print(_rows("metrics", {name: f"{value:.4f}" for name, value in document["metrics"].items()}))
+    screen.print(_rows("data and what was made of it (DVC's MD5)", data))
+    screen.print(_rows("metrics", {name: f"{value:.4f}" for name, value in document["metrics"].items()}))
     print("All parameters and the environment: --json")
 
 
@@ -195,9 +202,9 @@ def print_reproduction(result: Reproduction) -> None:
     table.add_row(
         "weights", result.weights_recorded[:12], result.weights_rebuilt[:12] + (" (same)" if same else "")
     )
-    console = _console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     if result.environment:
         changes = {name: f"{then} → {now}" for name, (then, now) in result.environment.items()}
-        console.print(_rows("what differs between the machine then and now", changes))
+        screen.print(_rows("what differs between the machine then and now", changes))
     print(f"Took {result.seconds:.0f} s" + (f"; the copy is in {result.folder}" if result.folder else ""))

@@ -14,7 +14,7 @@ import pandas as pd
 from catena.errors import DataError, SettingsError
 from catena.evaluation.baselines import BaselineData, baseline_predictions, chosen_baselines
 from catena.evaluation.behaviour import BehaviourSuite, load_behaviour
-from catena.evaluation.checklist import run_behaviour
+from catena.evaluation.checklist import Checklist
 from catena.evaluation.predictions import EvaluationPlan, Predictions, read_predictions, write_predictions
 from catena.evaluation.report import ReportSource
 from catena.files import write_json
@@ -42,8 +42,10 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     suite = _behaviour(settings, layout, problem)
     predictor = Predictor.load(layout.candidate)
     evaluation.check_targets(test, predictor.label_names)
+    checklist = None
     if suite is not None:
-        suite.check_labels(predictor.label_names, str(settings.evaluation.behaviour))
+        labels, source = settings.data.labels, str(settings.evaluation.behaviour)
+        checklist = Checklist(suite, problem, predictor.label_names, test, settings.seed, labels, source)
     predicted = _predict(predictor, test)
     data = BaselineData(
         train=train,
@@ -69,8 +71,8 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     write_predictions(layout.predictions, Predictions(records, plan))
     predictions = read_predictions(layout.predictions)
     metrics = evaluation.score(predictions)
-    if suite is not None:
-        metrics["behaviour"] = run_behaviour(suite, predictor.predict, test["text"].tolist(), settings.seed)
+    if checklist is not None:
+        metrics["behaviour"] = checklist.run(predictor.predict)
     _write_reports(settings, layout, metrics, predictor, predictions)
     with continue_run(settings, layout, plan.fingerprint) as run:
         _track(run, layout, metrics)
@@ -106,12 +108,7 @@ def _check_slices(settings: Settings, test: pd.DataFrame) -> None:
 
 def _behaviour(settings: Settings, layout: Layout, problem: Problem) -> BehaviourSuite | None:
     name = settings.evaluation.behaviour
-    if name is not None and problem.name != "classification":
-        raise SettingsError(
-            "params.yaml: `evaluation.behaviour` describes tests for classification; "
-            f"leave it out for the problem {problem.name}."
-        )
-    return None if name is None else load_behaviour(layout.root / name)
+    return None if name is None else load_behaviour(layout.root / name, problem.target_role)
 
 
 def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:

@@ -42,6 +42,19 @@ def build_tiny_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = L
     return folder
 
 
+def build_tiny_ranker(folder: Path, *, seed: int = 0) -> Path:
+    """Write a complete model folder that reads a query and an item together, untrained."""
+    build_tiny_model(folder, seed=seed, labels=("relevance",))
+    card = read_card(folder)
+    changes = {
+        "problem": {"name": "ranking"},
+        "label_names": [],
+        "columns": {"query": "query", "item": "item", "relevance": "relevance"},
+    }
+    write_card(folder, {name: value for name, value in card.items() if name != "files"} | changes)
+    return folder
+
+
 def tiny_card(labels: tuple[str, ...], fingerprint: str) -> dict[str, object]:
     """What the model folder says about itself besides its files."""
     return {

@@ -13,7 +13,7 @@ from catena.errors import DataError
 from catena.settings import DataSettings
 
 Format = Literal[
-    "csv", "tsv", "orange", "jsonl", "conll", "parallel", "parquet", "dataset", "images", "numpy"
+    "csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "parquet", "dataset", "images", "numpy"
 ]
 
 _ENDINGS: dict[str, Format] = {
@@ -89,7 +89,7 @@ def read_records(
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
     # Where there are entities, both they and their text may be given token by token.
-    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels"})
+    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels", "answers"})
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
     if "image" in columns.values() and kind not in ("images", "numpy"):
@@ -126,6 +126,10 @@ def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> I
         from catena.data.conll import read_conll
 
         yield from read_conll(path, settings, wanted)
+    elif kind == "squad":
+        from catena.data.squad import read_squad
+
+        yield from read_squad(path, settings.encoding, wanted)
     elif kind == "parallel":
         from catena.data.parallel import read_parallel
 
@@ -139,7 +143,8 @@ def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> I
 def file_format(path: Path, declared: str = "auto") -> Format:
     """The format of `path`: the declared one, or what its ending says.
 
-    A `.tab` file without Orange's type and flag lines is plain TSV.
+    A `.tab` file without Orange's type and flag lines is plain TSV, a `.json` file that does not begin as
+    SQuAD's do is JSON Lines.
     """
     name = path.name.lower().removesuffix(".gz")
     if path.is_dir() and declared in ("auto", "dataset"):
@@ -153,13 +158,17 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, parallel, parquet, images, numpy."
+            "csv, tsv, orange, jsonl, conll, squad, parallel, parquet, images, numpy."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
         from catena.data.delimited import is_orange
 
         return "orange" if is_orange(path) else "tsv"
+    if ending == ".json" and path.is_file():
+        from catena.data.squad import is_squad
+
+        return "squad" if is_squad(path) else "jsonl"
     return kind
 
 

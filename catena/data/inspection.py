@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from catena.data.formats import Format
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.settings import DataSettings
 
 
@@ -102,3 +102,16 @@ class Inspection:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(self.classes.items())[:6])
         more = f" and {len(self.classes) - 6} more" if len(self.classes) > 6 else ""
         return f"{len(self.classes)} classes: {shown}{more}"
+
+
+def read_columns(given: Sequence[str]) -> dict[str, str]:
+    """Columns by role, from `--column role=name`. Raises `SettingsError` where one is not written so."""
+    columns: dict[str, str] = {}
+    for one in given:
+        role, equals, name = (part.strip() for part in one.partition("="))
+        if not (equals and role and name):
+            raise SettingsError(f"`--column {one}`: write a role and a column, as in `query=search_text`.")
+        if role in columns:
+            raise SettingsError(f"`--column {role}=…` is given twice.")
+        columns[role] = name
+    return columns

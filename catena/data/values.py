@@ -71,7 +71,7 @@ def column_as_text(
 ) -> pa.Array:
     """An Arrow column as large strings, by the rules of `as_text`; numbered classes by their names.
 
-    Lists become JSON where the column is one that may hold them (`listed`).
+    Lists and structs become JSON where the column is one that may hold them (`listed`).
     Raises `DataError` (beginning with `where`) for types that are no text.
     """
     if isinstance(values, pa.ChunkedArray):
@@ -90,7 +90,7 @@ def column_as_text(
         whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
         integral = pc.cast(pc.cast(pc.floor(values), pa.int64(), safe=False), pa.large_string())
         return pc.if_else(whole, integral, pc.cast(values, pa.large_string()))
-    if listed and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if listed and (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind)):
         rows = values.to_pylist()
         if class_names is not None:
             rows = [row and _class_names(row, class_names, where) for row in rows]

@@ -2,7 +2,8 @@
 
 After CheckList (Ribeiro et al. 2020, "Beyond Accuracy: Behavioral Testing of NLP Models"):
 minimum functionality (it knows this), invariance (this must not matter) and direction (this must
-raise or lower the probability of a label).
+raise or lower the probability of a label). What the file says is read here for all problems; what
+it means is the problem's (`catena.evaluation.checklist`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import difflib
 import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -25,18 +27,82 @@ from catena.evaluation.perturbations import Perturbation
 _KINDS = ("minimum_functionality", "invariance", "direction")
 _SLOT = re.compile(r"\{(\w+)\}")
 Text = Annotated[str, Field(min_length=1)]
-Pair = tuple[Text, Text]
+
+
+def _given(value: object) -> object:
+    texts = list(value.values()) if isinstance(value, dict) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("a text was expected, or a text for each input of the problem")
+    return value
+
+
+#: A record: its text, or a text for each input.
+Given = Annotated[str | dict[str, str], PlainValidator(_given)]
+#: The texts of a record's inputs, in the order of the problem's roles.
+Record = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a problem, and those of them that are texts to be changed."""
+
+    roles: tuple[str, ...]
+    worded: tuple[str, ...]
+
+    def record(self, given: str | Mapping[str, str]) -> Record:
+        """Raises `ValueError` where inputs are missing, or some are given that there are not."""
+        if isinstance(given, str):
+            if len(self.roles) > 1:
+                raise ValueError(f"has {given[:40]!r}, not a text for each input: {', '.join(self.roles)}")
+            return (given,)
+        unknown = [role for role in given if role not in self.roles]
+        missing = [role for role in self.roles if role not in given]
+        if unknown or missing:
+            what = f"has an input {unknown[0]!r}" if unknown else f"lacks the input {missing[0]!r}"
+            raise ValueError(f"{what} in a record; the problem reads {', '.join(self.roles)}")
+        return tuple(given[role] for role in self.roles)
+
+    def completed(self, given: str | Mapping[str, str] | None, rest: str | Mapping[str, str]) -> Record:
+        """The record that `rest` makes of `given`; a text is the one input that is missing there."""
+        base = dict(given or {}) if not isinstance(given, str) else {self.roles[0]: given}
+        if isinstance(rest, str):
+            missing = [role for role in self.roles if role not in base]
+            if len(missing) != 1:
+                raise ValueError(f"has {rest[:40]!r}, not saying which input it is: {', '.join(self.roles)}")
+            rest = {missing[0]: rest}
+        return self.record({**base, **rest})
+
+    def changed(self, record: Record, change: Perturbation, roles: Sequence[str], chance: Any) -> Record:
+        """The record with a change made to the texts of some roles."""
+        return tuple(
+            change.apply(text, chance) if role in roles else text
+            for role, text in zip(self.roles, record, strict=True)
+        )
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LabelledText(_Entry):
-    """A text and the label that it must get."""
+class Case(_Entry):
+    """A text and the target it must get, or two of which `better` must be said to be more than `worse`."""
 
-    text: Text
-    label: Text
+    text: Given | None = None
+    label: Any = None
+    better: Given | None = None
+    worse: Given | None = None
+
+    @model_validator(mode="after")
+    def _one_thing_is_asked(self) -> Case:
+        if (self.better is None) != (self.worse is None):
+            raise ValueError("`better` and `worse` belong together")
+        if self.better is not None and self.label is not None:
+            raise ValueError("a case has either a `label`, or `better` and `worse`")
+        if self.better is None and self.text is None:
+            raise ValueError("`text`: field required")
+        if self.better is None and self.label is None:
+            raise ValueError("`label`: field required")
+        return self
 
 
 class _Test(_Entry):
@@ -44,18 +110,20 @@ class _Test(_Entry):
 
     name: Text
     about: str = ""
-    texts: tuple[Text, ...] = ()
-    templates: tuple[Text, ...] = ()
+    texts: tuple[Given, ...] = ()
+    templates: tuple[Given, ...] = ()
     slots: dict[str, Annotated[tuple[Text, ...], Field(min_length=1)]] = {}
     #: Most cases; of more, this many are drawn.
     most: int = Field(200, ge=1, le=10_000)
     #: Share of cases that must pass.
     threshold: float = Field(0.9, ge=0.0, le=1.0)
+    #: What counts as equal where predictions are numbers; each problem says whether it wants one.
+    tolerance: float | None = Field(None, ge=0.0)
 
     @model_validator(mode="after")
     def _slots_are_filled(self) -> _Test:
         for template in self.templates:
-            used = _SLOT.findall(template)
+            used = _slots(template)
             if not used:
                 raise ValueError(f"the template {template!r} has no {{slot}}; write it under `texts`")
             unknown = [name for name in used if name not in self.slots]
@@ -65,13 +133,22 @@ class _Test(_Entry):
                 )
         return self
 
-    def written_texts(self, chance: random.Random) -> list[str]:
-        """The texts as given, then those made from templates, all different, at most `most`."""
-        made = [text for template in self.templates for text in self._fill(template, chance)]
-        return _sample(list(dict.fromkeys([*self.texts, *made])), self.most, chance)
+    def written(self, chance: random.Random) -> list[tuple[str | dict[str, str], dict[str, str]]]:
+        """The texts as given, then those made from templates, with the words in their slots.
 
-    def _fill(self, template: str, chance: random.Random) -> list[str]:
-        names = list(dict.fromkeys(_SLOT.findall(template)))
+        All are different, and at most `most`.
+        """
+        every: list[tuple[str | dict[str, str], dict[str, str]]] = [(text, {}) for text in self.texts]
+        every += [one for template in self.templates for one in self._fill(template, chance)]
+        unique: dict[str, tuple[str | dict[str, str], dict[str, str]]] = {}
+        for text, words in every:
+            unique.setdefault(repr(text), (text, words))
+        return _sample(list(unique.values()), self.most, chance)
+
+    def _fill(
+        self, template: str | dict[str, str], chance: random.Random
+    ) -> list[tuple[str | dict[str, str], dict[str, str]]]:
+        names = list(dict.fromkeys(_slots(template)))
         fillers = [self.slots[name] for name in names]
         total = 1
         for one in fillers:
@@ -84,16 +161,18 @@ class _Test(_Entry):
             for name, one in zip(names, fillers, strict=True):
                 number, index = divmod(number, len(one))
                 words[name] = one[index]
-            filled.append(_fill_in(template, words))
+            filled.append((fill_in(template, words), words))
         return filled
 
 
 class _Change(_Test):
     """Tests of what a change of the text does; `records` takes texts from the test part as well."""
 
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[tuple[Given, Given], ...] = ()
     records: int = Field(0, ge=0, le=10_000)
     perturbations: tuple[Perturbation, ...] = ()
+    #: Inputs that perturbations change; by default all that are texts.
+    inputs: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _there_is_something_to_change(self) -> _Change:
@@ -108,24 +187,30 @@ class _Change(_Test):
             )
         return self
 
-    def changes(self, test_texts: Sequence[str], chance: random.Random) -> list[Pair]:
-        """Pairs of a text and its changed self, at most `most`; those that stay the same are left out."""
-        drawn = _sample(list(test_texts), self.records, chance) if self.records else []
-        texts = [*self.written_texts(chance), *drawn]
+    def changes(
+        self, test_records: Sequence[Record], inputs: Inputs, chance: random.Random
+    ) -> list[tuple[Record, Record]]:
+        """Pairs of a record and its changed self, at most `most`; those that stay the same are left out.
+
+        Raises `ValueError` for texts that are no record.
+        """
+        drawn = _sample(list(test_records), self.records, chance) if self.records else []
+        written = [inputs.record(text) for text, _ in self.written(chance)]
         made = [
-            (text, change.apply(text, chance))
-            for text, change in itertools.product(texts, self.perturbations)
+            (record, inputs.changed(record, change, self.inputs or inputs.worded, chance))
+            for record, change in itertools.product([*written, *drawn], self.perturbations)
         ]
         different = [(before, after) for before, after in made if before != after]
-        return _sample([*self.pairs, *different], self.most, chance)
+        pairs = [(inputs.record(before), inputs.record(after)) for before, after in self.pairs]
+        return _sample([*pairs, *different], self.most, chance)
 
 
 class MinimumFunctionality(_Test):
-    """Texts that every useful model gets right: all of one `label`, or `cases` with labels of their own."""
+    """Records that every useful model gets right: all of one `label`, or `cases` of their own."""
 
     kind: Literal["minimum_functionality"]
-    label: Text | None = None
-    cases: tuple[LabelledText, ...] = ()
+    label: Any = None
+    cases: tuple[Case, ...] = ()
 
     @model_validator(mode="after")
     def _every_text_has_a_label(self) -> MinimumFunctionality:
@@ -137,10 +222,10 @@ class MinimumFunctionality(_Test):
             raise ValueError("a test needs `texts`, `templates` or `cases`")
         return self
 
-    def labelled(self, chance: random.Random) -> list[tuple[str, str]]:
-        """Texts with the label each must get."""
-        written = [(text, self.label or "") for text in self.written_texts(chance)]
-        return _sample([*((case.text, case.label) for case in self.cases), *written], self.most, chance)
+    def asked(self, chance: random.Random) -> list[Case]:
+        """All cases, those of texts and templates included; slots are filled in their label, too."""
+        written = [Case(text=text, label=fill_in(self.label, words)) for text, words in self.written(chance)]
+        return _sample([*self.cases, *written], self.most, chance)
 
 
 class Invariance(_Change):
@@ -150,12 +235,12 @@ class Invariance(_Change):
 
 
 class Direction(_Change):
-    """Changes that must move the probability of `label` by at least `margin`."""
+    """Changes that must move the probability of `label`, or a number or score, by at least `margin`."""
 
     kind: Literal["direction"]
-    label: Text
+    label: Text | None = None
     change: Literal["raise", "lower"]
-    margin: float = Field(0.0, ge=0.0, lt=1.0)
+    margin: float = Field(0.0, ge=0.0)
 
 
 BehaviourTest = Annotated[MinimumFunctionality | Invariance | Direction, Field(discriminator="kind")]
@@ -174,22 +259,9 @@ class BehaviourSuite(_Entry):
             raise ValueError(f"two tests are called {twice[0]!r}; give each a name of its own")
         return self
 
-    def check_labels(self, label_names: Sequence[str], source: str) -> None:
-        """Raise `SettingsError` for a label that the model does not know."""
-        for test in self.tests:
-            named = [test.label] if not isinstance(test, Invariance) and test.label is not None else []
-            if isinstance(test, MinimumFunctionality):
-                named += [case.label for case in test.cases]
-            for label in named:
-                if label not in label_names:
-                    raise SettingsError(
-                        f"{source}: test {test.name!r} names the label {label!r}, which the model does not "
-                        f"know; its labels are {', '.join(label_names)}."
-                    )
 
-
-def load_behaviour(path: Path) -> BehaviourSuite:
-    """Read a file of behaviour tests.
+def load_behaviour(path: Path, target: str = "label") -> BehaviourSuite:
+    """Read a file of behaviour tests. The target may also stand under the name of its role, `target`.
 
     Raises `SettingsError`, naming the test and the entry, for anything that is not as described.
     """
@@ -209,6 +281,12 @@ def load_behaviour(path: Path) -> BehaviourSuite:
         ) from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path.name}: a mapping with the entry `tests` was expected.")
+    tests = values.get("tests")
+    for test in tests if isinstance(tests, list) else []:
+        cases = test.get("cases") if isinstance(test, dict) else None
+        for entry in (test, *(cases if isinstance(cases, list) else ())):
+            if isinstance(entry, dict) and target in entry and "label" not in entry:
+                entry["label"] = entry.pop(target)
     try:
         return BehaviourSuite.model_validate(values)
     except ValidationError as error:
@@ -249,8 +327,20 @@ def _message(first: Any, location: list[int | str]) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _fill_in(template: str, words: dict[str, str]) -> str:
-    return _SLOT.sub(lambda match: words[match.group(1)], template)
+def fill_in(template: Any, words: Mapping[str, str]) -> Any:
+    """A text, or anything made of texts, with its slots filled; what is no slot stays."""
+    if isinstance(template, dict):
+        return {name: fill_in(one, words) for name, one in template.items()}
+    if isinstance(template, list):
+        return [fill_in(one, words) for one in template]
+    if not isinstance(template, str):
+        return template
+    return _SLOT.sub(lambda match: words.get(match.group(1), match.group()), template)
+
+
+def _slots(template: str | Mapping[str, str]) -> list[str]:
+    texts = [template] if isinstance(template, str) else template.values()
+    return [name for text in texts for name in _SLOT.findall(text)]
 
 
 def _sample(items: list[Any], most: int, chance: random.Random) -> list[Any]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from catena.evaluation import figures
 from catena.evaluation.report import ReportSource, page_environment
-from catena.evaluation.verdict import Verdict
+from catena.evaluation.verdict import Verdict, behaviour_remark
 from catena.files import complete_file
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
             parts=[name for name in ("train", "validation", "test") if name in parts],
             made_with=source.made_with,
             charts=charts,
+            behaviour=metrics.get("behaviour"),
         )
     )
 
@@ -82,6 +83,7 @@ def _rivals(metrics: Mapping[str, Any], evaluation: CountedEvaluation) -> list[d
 
 def _verdict(metrics: Mapping[str, Any], evaluation: CountedEvaluation) -> Verdict:
     """Whether fine-tuning paid, by the paired test against the strongest baseline."""
+    noted = [behaviour_remark(metrics["behaviour"])] if "behaviour" in metrics else []
     shown = ", ".join(
         f"{evaluation.metrics[name].title} {_value(metrics[name], evaluation.metrics[name].percent)}"
         for name in evaluation.headline
@@ -90,7 +92,7 @@ def _verdict(metrics: Mapping[str, Any], evaluation: CountedEvaluation) -> Verdi
     summary = f"On {metrics['records']:,} test records that it has never seen: {shown}."
     comparisons = metrics["comparison"]
     if not comparisons:
-        return Verdict("mixed", "Nothing simpler was tested to compare with.", summary, [])
+        return Verdict("mixed", "Nothing simpler was tested to compare with.", summary, noted)
     sign = 1 if evaluation.metrics[comparisons[0]["metric"]].higher_is_better else -1
     best = min(comparisons, key=lambda one: sign * one["difference"])
     name = dict(metrics["baseline_titles"]).get(best["baseline"], best["baseline"])
@@ -104,10 +106,12 @@ def _verdict(metrics: Mapping[str, Any], evaluation: CountedEvaluation) -> Verdi
     )
     if sure and ahead:
         headline = f"Fine-tuning pays: clearly better than its strongest baseline, {name}."
-        return Verdict("good", headline, summary, [remark])
+        return Verdict("good", headline, summary, [remark, *noted])
     if sure:
-        return Verdict("bad", f"A simpler model does better: {name}.", summary, [remark])
-    return Verdict("mixed", f"Not shown to be better than a simpler model: {name}.", summary, [remark])
+        return Verdict("bad", f"A simpler model does better: {name}.", summary, [remark, *noted])
+    return Verdict(
+        "mixed", f"Not shown to be better than a simpler model: {name}.", summary, [remark, *noted]
+    )
 
 
 def _mistakes(source: ReportSource, evaluation: CountedEvaluation) -> dict[str, Any]:

@@ -124,18 +124,21 @@ def _remarks(metrics: Mapping[str, Any], behaviour: Mapping[str, Any] | None, su
         words = "surer than it should be" if gap > 0 else "less sure than it could be"
         remarks.append(f"Its confidence is off by {abs(gap):.1%} on average: it is {words}.")
     if behaviour is not None:
-        failed = [one["name"] for one in behaviour["results"] if not one["passed"]]
-        if failed:
-            named = "; ".join(failed[:4])
-            remarks.append(f"{len(failed)} of {behaviour['tests']} behaviour tests not passed: {named}.")
-        else:
-            remarks.append(f"All {behaviour['tests']} behaviour tests passed.")
+        remarks.append(behaviour_remark(behaviour))
     if suspects:
         remarks.append(
             f"{suspects} test records probably carry a wrong label; see the list before trusting the last "
             "tenth of a percent."
         )
     return remarks
+
+
+def behaviour_remark(behaviour: Mapping[str, Any]) -> str:
+    """Which behaviour tests have not passed, in one sentence."""
+    failed = [one["name"] for one in behaviour["results"] if not one["passed"]]
+    if not failed:
+        return f"All {behaviour['tests']} behaviour tests passed."
+    return f"{len(failed)} of {behaviour['tests']} behaviour tests not passed: {'; '.join(failed[:4])}."
 
 
 def _weak_slices(slices: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

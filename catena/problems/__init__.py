@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from catena.problems.answering import Answering
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
 from catena.problems.images import Images
@@ -20,6 +21,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Regression,
         Ranking,
         Tagging,
+        Answering,
         Translation,
         Images,
     )

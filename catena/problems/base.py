@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+
+from catena.errors import SettingsError
+from catena.problems.claims import Claim, Row
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -84,6 +88,8 @@ class Problem(ABC):
     tokenized_roles: ClassVar[tuple[str, ...] | None] = None
     #: Features with one value for each token, which are cut where tokens are.
     token_features: ClassVar[frozenset[str]] = frozenset()
+    #: What the `tolerance` of a behaviour test measures, where predictions are hardly ever exactly equal.
+    tolerated: ClassVar[str | None] = None
     #: Metrics of `validation_metrics`, and whether higher is better; the first is the one that decides
     #: where `training.metric` does not say.
     validation_metric_names: ClassVar[Mapping[str, bool]]
@@ -261,6 +267,52 @@ class Problem(ABC):
     @abstractmethod
     def evaluation(self) -> Evaluation:
         """How its predictions are judged."""
+
+    # -- what a prediction says (no torch) -----------------------------------------------------
+    # Explanations and behaviour tests know a problem by these; a `Row` holds inputs and prediction.
+
+    def worded_roles(self) -> tuple[str, ...]:
+        """The inputs that are texts, so that words can be left out of them or changed."""
+        return self.input_roles
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """What can be asked of predictions: everything that `said` says, or only what is `about` a class.
+
+        Without `said`, what any prediction says. Raises `SettingsError` where `about` names nothing that
+        the model knows, or must be given.
+        """
+        raise SettingsError(f"What carries a prediction of the problem {self.name} cannot be measured yet.")
+
+    def expected(self, given: Any, inputs: Mapping[str, str], names: Mapping[str, str] | None) -> str:
+        """The canonical target that a behaviour test gives in any form the user's data may have.
+
+        `names` is `data.labels`; names that these give are understood as well. Raises `ValueError` with the
+        reason.
+        """
+        raw = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        record = pd.DataFrame({**inputs, self.target_role: raw}, index=[0]).astype("str")
+        composed, (unusable, *_) = self.compose(record)
+        if unusable:
+            raise ValueError(unusable)
+        values = [" ".join(str(composed[self.target_role].iloc[0]).split())]
+        (target, *_), (reason, *_) = self.read_targets(values, names)
+        if reason and names is not None:
+            (target, *_), (reason, *_) = self.read_targets(values, None)
+        if reason:
+            raise ValueError(reason)
+        return target
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        """Whether a prediction is what a behaviour test expects, a canonical target."""
+        return bool(said["prediction"] == expected)
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        """Whether a change of the inputs that must not matter has not mattered to the prediction."""
+        return bool(before["prediction"] == after["prediction"])
+
+    def shown(self, said: Row) -> str:
+        """A prediction, or a target under that name, in a few words."""
+        return str(said["prediction"])
 
 
 def encode_texts(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, class_claim, known_class
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -120,6 +121,10 @@ class Classification(Problem):
         from catena.evaluation.classes import ClassEvaluation
 
         return ClassEvaluation()
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """That the class said, or asked about, is right."""
+        return [class_claim(known_class(about or (said or {}).get("prediction"), label_names))]
 
 
 def softmax(logits: Outputs) -> np.ndarray:

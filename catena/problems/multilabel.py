@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, class_claim, known_class
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -186,6 +187,15 @@ class Multilabel(Problem):
         from catena.evaluation.sets import SetEvaluation
 
         return SetEvaluation()
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """That a class is in the set: each that is said, or the one asked about."""
+        if about is None and said is not None:
+            return [class_claim(name) for name in labels_of(said["prediction"])]
+        return [class_claim(known_class(about, label_names))]
+
+    def shown(self, said: Row) -> str:
+        return ", ".join(labels_of(said["prediction"])) or "none"
 
 
 def read_labels(raw: str, separator: str) -> list[str]:

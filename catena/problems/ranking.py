@@ -12,6 +12,7 @@ import pandas as pd
 
 from catena.errors import DataError
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, column_claim, without_classes
 from catena.problems.lists import ListScores, list_scores
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Ranking(Problem):
     target_role = "relevance"
     fewest_classes = 0
     split_roles = ("query",)
+    tolerated = "how far a score may move"
     validation_metric_names: ClassVar[Mapping[str, bool]] = {"ndcg": True, "auc": True, "mrr": True}
 
     @property
@@ -211,6 +213,24 @@ class Ranking(Problem):
         from catena.evaluation.ranked_lists import RankedListEvaluation
 
         return RankedListEvaluation(self.settings.relevant_from)
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """That the item suits the query: the pair's score."""
+        without_classes(about, self.name)
+        if self.towers:
+            return [column_claim("the pair", "cosine", "score")]
+        return [column_claim("the pair", "probability that the item is relevant", "score", odds=True)]
+
+    def expected(self, given: Any, inputs: Mapping[str, str], names: Mapping[str, str] | None) -> str:
+        raise ValueError(
+            "scores have a meaning beside others of the query only; give `better` and `worse` items"
+        )
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        return abs(float(before["score"]) - float(after["score"])) <= tolerance
+
+    def shown(self, said: Row) -> str:
+        return f"{float(said['prediction']):.3f}"
 
     def _scores(self, outputs: Outputs) -> np.ndarray:
         """Probability that the pair is relevant, or the cosine of its two vectors (-1 to 1) `(rows,)`."""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from catena.errors import DataError, SettingsError
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, column_claim, without_classes
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -81,6 +82,7 @@ class Regression(Problem):
     input_roles = ("text",)
     target_role = "target"
     fewest_classes = 0
+    tolerated = "how far off a number may be"
     validation_metric_names: ClassVar[Mapping[str, bool]] = {"r2": True, "loss": False}
 
     # -- records ---------------------------------------------------------------------------
@@ -228,6 +230,17 @@ class Regression(Problem):
         from catena.evaluation.numbers import NumberEvaluation
 
         return NumberEvaluation()
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """The number itself."""
+        without_classes(about, self.name)
+        return [column_claim("value", "the number", "value")]
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        return abs(float(said["prediction"]) - float(expected)) <= tolerance
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        return self.satisfies(after, before["prediction"], tolerance)
 
 
 def read_number(raw: str) -> float:

@@ -12,6 +12,14 @@ import pandas as pd
 from catena.data.alignment import Alignment, align
 from catena.data.values import tokens_as_text
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
+from catena.problems.claims import Claim, Row
+from catena.problems.entity_claims import (
+    entities_agree,
+    entities_found,
+    entity_claims,
+    locate_entities,
+    quoted_entities,
+)
 from catena.problems.spans import (
     Entity,
     canonical,
@@ -284,6 +292,25 @@ class Tagging(Problem):
         from catena.evaluation.tagging import TaggingEvaluation
 
         return TaggingEvaluation()
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """Each entity found, or any entity of the label asked about."""
+        return entity_claims(said, label_names, about)
+
+    def expected(self, given: Any, inputs: Mapping[str, str], names: Mapping[str, str] | None) -> str:
+        """Entities may be given by `text` and `label` instead of where they are."""
+        return super().expected(locate_entities(given, inputs["text"]), inputs, names)
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        """Whether all expected entities are found; none may be where none are expected."""
+        return entities_found(said, expected)
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        """Whether the entities that are written in both texts are the same, capitals aside."""
+        return entities_agree(before, after)
+
+    def shown(self, said: Row) -> str:
+        return ", ".join(f"{text} ({label})" for text, label in quoted_entities(said)) or "no entity"
 
 
 def _running_text(text: str, raw: str) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from catena.data.scripts import word_counts
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.claims import Claim, Row, without_classes
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
+from catena.problems.written import TOLERATED, difference, likelihood_claim, written_table
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -40,6 +42,7 @@ class Translation(Problem):
     generates = True
     writes_in_validation = True
     tokenized_roles = ("text", "translation")
+    tolerated = TOLERATED
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "bleu": True,
         "chrf": True,
@@ -152,21 +155,7 @@ class Translation(Problem):
         features: Mapping[str, list[Any]],
         label_names: Sequence[str],
     ) -> pd.DataFrame:
-        """`confidence` is the geometric mean of the probabilities of the tokens written.
-
-        Of records with a target, `target_loss` is its negative log-likelihood in nats, and `target_tokens`
-        how many tokens it has.
-        """
-        if not isinstance(outputs, Written):
-            raise TypeError("translations are written")
-        means = outputs.log_likelihoods / np.maximum(outputs.tokens, 1)
-        table = pd.DataFrame(
-            {"prediction": pd.Series(outputs.texts, dtype="str"), "confidence": np.exp(means)}
-        )
-        if outputs.targets is not None:
-            table["target_loss"] = outputs.targets[:, 0]
-            table["target_tokens"] = outputs.targets[:, 1].astype(np.int64)
-        return table
+        return written_table(outputs)
 
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         return [("prediction", "string"), ("confidence", "double")]
@@ -185,6 +174,19 @@ class Translation(Problem):
             "bleu": float(bleu.corpus_score(list(written), references).score),
             "chrf": float(CHRF().corpus_score(list(written), references).score),
         }
+
+    # -- questions --------------------------------------------------------------------------------
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """The translation as a whole, by its log-likelihood."""
+        without_classes(about, self.name)
+        return [likelihood_claim("translation")]
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        return difference(str(said["prediction"]), expected) <= tolerance
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        return difference(str(before["prediction"]), str(after["prediction"])) <= tolerance
 
     def evaluation(self) -> Evaluation:
         from catena.evaluation.translation import TranslationEvaluation

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from catena.evaluation.predictions import Predictions
 from catena.layout import Layout
 from catena.model_folder import read_card
 from catena.registry.gate import Check, Contender, Decision, Resampling, decide, floors
-from catena.registry.latency import latencies
+from catena.registry.latency import ROUNDS, latencies
 from catena.registry.lineage import PREDICTIONS
 from catena.registry.packaging import LINEAGE
 from catena.registry.prediction import predict_apart
@@ -155,19 +154,18 @@ def _latency_ratio(
     tags = challenger.tags or {}
     if tags.get(COMPARED) == str(champion.version) and RATIO in tags:
         return float(tags[RATIO]), None
-    texts = list(_typical_texts(predictions))
-    if not texts:
+    records = typical_records(predictions.records, predictions.problem.input_roles)
+    if not records:
         return None, None
-    own, other = latencies(layout.candidate, folder, texts)
+    own, other = latencies(layout.candidate, folder, records)
     return own / other, (own, other)
 
 
-def _typical_texts(predictions: Predictions) -> Iterator[str]:
-    """Inputs around the median length, in the order of the file; none where a record has several."""
-    records, roles = predictions.records, predictions.problem.input_roles
-    if len(roles) > 1 or roles[0] not in records:
-        return
-    lengths = records[roles[0]].str.len()
-    middle = statistics.median(lengths)
-    nearest = (lengths - middle).abs().sort_values(kind="stable").index[:40]
-    yield from records.loc[sorted(nearest), roles[0]]
+def typical_records(records: pd.DataFrame, roles: Sequence[str]) -> list[dict[str, str]]:
+    """The inputs of records whose length in characters is around the median, in the order of the file."""
+    if not len(records) or any(role not in records for role in roles):
+        return []
+    lengths = sum((records[role].str.len() for role in roles), start=pd.Series(0, index=records.index))
+    nearest = (lengths - lengths.median()).abs().sort_values(kind="stable").index[:ROUNDS]
+    chosen = records.loc[sorted(nearest), list(roles)]
+    return [{role: str(row[role]) for role in roles} for row in chosen.to_dict("records")]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from catena.errors import ModelError
@@ -20,15 +20,18 @@ ROUNDS = 40
 WARM_UP = 4
 
 
-def latencies(challenger: Path, champion: Path, texts: Sequence[str]) -> tuple[float, float]:
+def latencies(challenger: Path, champion: Path, records: Sequence[Mapping[str, str]]) -> tuple[float, float]:
     """Median seconds of `Predictor.predict` for one record, challenger and champion.
 
-    Both see the same texts, in turn, so that a busy machine slows both alike. Raises
-    `ModelError` when a model does not load.
+    A record holds a text for each input. Both models see the same ones, in turn, so that a busy machine
+    slows both alike. Raises `ModelError` when a model does not load.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request = Path(scratch, "request.json")
-        content = {"folders": [str(challenger), str(champion)], "texts": list(texts)[:ROUNDS]}
+        content = {
+            "folders": [str(challenger), str(champion)],
+            "records": [dict(record) for record in records][:ROUNDS],
+        }
         request.write_text(json.dumps(content), encoding="utf-8")
         run_child("catena.registry.latency", str(request))
         medians = json.loads(request.with_suffix(".result").read_text(encoding="utf-8"))
@@ -44,16 +47,18 @@ def run_child(module: str, *arguments: str) -> None:
         raise RuntimeError(f"{module} failed:\n{done.stderr}")
 
 
-def _measure(folders: Sequence[Path], texts: Sequence[str]) -> list[float]:
+def _measure(folders: Sequence[Path], records: Sequence[Mapping[str, str]]) -> list[float]:
+    import pandas as pd
+
     from catena.predictor import Predictor
 
     models = [Predictor.load(folder) for folder in folders]
     seconds: list[list[float]] = [[] for _ in models]
     for number in range(WARM_UP + ROUNDS):
-        text = texts[number % len(texts)]
+        record = pd.DataFrame([records[number % len(records)]])
         for model, taken in zip(models, seconds, strict=True):
             started = time.perf_counter()
-            model.predict([text])
+            model.predict(record)
             taken.append(time.perf_counter() - started)
     return [statistics.median(taken[WARM_UP:]) for taken in seconds]
 
@@ -62,7 +67,7 @@ def main(request: Path) -> None:
     """Read the request, write the medians beside it."""
     content = json.loads(request.read_text(encoding="utf-8"))
     try:
-        medians = _measure([Path(folder) for folder in content["folders"]], content["texts"])
+        medians = _measure([Path(folder) for folder in content["folders"]], content["records"])
     except ModelError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -11,7 +11,18 @@ from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 
 FileFormat = Literal[
-    "auto", "csv", "tsv", "orange", "jsonl", "conll", "parallel", "parquet", "dataset", "images", "numpy"
+    "auto",
+    "csv",
+    "tsv",
+    "orange",
+    "jsonl",
+    "conll",
+    "squad",
+    "parallel",
+    "parquet",
+    "dataset",
+    "images",
+    "numpy",
 ]
 
 
@@ -36,11 +47,11 @@ class DataSettings(Group):
         "auto",
         description="How the files are written. `auto` goes by the name's ending; `orange` is tab-separated "
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
-        "after each sentence; `parallel` has a text file for each column, called `<part>.<column>` "
-        "(`train: train` and a column `en` mean train.en or train.en.gz), whose lines belong together; "
-        "`dataset` is a folder saved by the `datasets` library; `images` is a folder with one folder of "
-        "pictures for each class; `numpy` is an `.npz` archive of images and labels, or an `.npy` file of "
-        "images beside one of labels. All but the last three may be gzipped (`.gz`).",
+        "after each sentence; `squad` is SQuAD's JSON; `parallel` has a text file for each column, called "
+        "`<part>.<column>` (`train: train` and a column `en` mean train.en or train.en.gz), whose lines "
+        "belong together; `dataset` is a folder saved by the `datasets` library; `images` is a folder with "
+        "one folder of pictures for each class; `numpy` is an `.npz` archive of images and labels, or an "
+        "`.npy` file of images beside one of labels. All but the last three may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(

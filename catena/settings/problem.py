@@ -15,7 +15,14 @@ class ProblemSettings(Group):
     """What is learned."""
 
     name: Literal[
-        "classification", "multilabel", "regression", "tagging", "ranking", "translation", "images"
+        "classification",
+        "multilabel",
+        "regression",
+        "tagging",
+        "ranking",
+        "answering",
+        "translation",
+        "images",
     ] = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
@@ -47,8 +54,8 @@ class ProblemSettings(Group):
     window_overlap: int = Field(
         32,
         ge=0,
-        description="`tagging`: tokens that two windows of a text longer than `tokenization.max_length` "
-        "share (at most half of it).",
+        description="`tagging`, `answering`: tokens that two windows of a text longer than "
+        "`tokenization.max_length` share (at most half of it).",
     )
     case_shapes: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -83,4 +90,25 @@ class ProblemSettings(Group):
     augmentation: ImageAugmentationSettings = Field(
         default_factory=lambda: ImageAugmentationSettings(),
         description="`images`: how training images are altered.",
+    )
+    max_answer_tokens: int = Field(
+        30, ge=1, description="`answering`: the longest answer that is said, in tokens."
+    )
+    no_answer_threshold: float = Field(
+        0.0,
+        description="`answering`: how much likelier than the best answer it must be that there is none, as a "
+        "difference of logarithms, before none is said. Only models that have seen unanswerable questions "
+        "say so.",
+    )
+    hints: bool = Field(
+        True,
+        description="`answering`: whether the network is told which words of the passage the question has "
+        "too, and which are capitalized or hold digits.",
+    )
+    other_passages: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="`answering`: passages shown with each training question that are like it and do not "
+        "answer it, so that the model learns to say that a passage holds no answer; for knowledge bases.",
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from catena.errors import SettingsError
 from catena.evaluation.behaviour import BehaviourSuite, load_behaviour
-from catena.evaluation.checklist import run_behaviour
+from catena.evaluation.checklist import Checklist
 from catena.evaluation.perturbations import Perturbation
+from catena.problems import get_problem
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,6 +31,25 @@ def by_oil(texts: Sequence[str]) -> pd.DataFrame:
             "p:other": [1 - value for value in crude],
         }
     )
+
+
+def checklist(
+    tests: BehaviourSuite,
+    labels: Sequence[str] = ("crude", "other"),
+    texts: Sequence[str] = (),
+    seed: int = 1,
+) -> Checklist:
+    test = pd.DataFrame({"text": pd.Series(texts, dtype="str")})
+    return Checklist(tests, get_problem("classification"), labels, test, seed, source="f.yaml")
+
+
+def run_behaviour(
+    tests: BehaviourSuite,
+    model: Callable[[Sequence[str]], pd.DataFrame],
+    texts: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    return checklist(tests, texts=texts, seed=seed).run(lambda records: model(records["text"].tolist()))
 
 
 def suite(*tests: dict[str, object]) -> BehaviourSuite:
@@ -248,11 +269,11 @@ def test_a_label_the_model_does_not_know_is_named_with_its_test() -> None:
     with pytest.raises(
         SettingsError, match=r"f.yaml: test 't' names the label 'oil'.*labels are crude, earn"
     ):
-        suite(test).check_labels(["crude", "earn"], "f.yaml")
+        checklist(suite(test), ["crude", "earn"])
 
 
 def test_the_example_of_the_project_is_valid_and_knows_the_labels_of_reuters_r8() -> None:
     example = load_behaviour(REPOSITORY / "behaviour" / "reuters-r8.yaml")
     labels = ["acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade"]
-    example.check_labels(labels, "reuters-r8.yaml")
+    checklist(example, labels, [f"a text with several words, number {at}" for at in range(80)])
     assert {test.kind for test in example.tests} == {"minimum_functionality", "invariance", "direction"}

@@ -1,0 +1,131 @@
+"""Documents as sections: running text under its headings, from Markdown, HTML and plain text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+_HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_MARKS = re.compile(r"\*\*|__|`|^\s*(?:[-*+]|\d+\.)\s+|^\s*>\s?")
+_FENCE = re.compile(r"\s*(```|~~~)")
+#: Elements of HTML that end a paragraph, and those whose content is no text.
+_BLOCKS = frozenset(
+    (
+        "p", "div", "li", "ul", "ol", "tr", "table", "td", "th", "br", "hr", "section", "article", "main",
+        "header", "footer", "blockquote", "pre", "dd", "dt", "dl",
+    )
+)  # fmt: skip
+_SILENT = frozenset(("script", "style", "noscript", "template", "head", "svg"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """Text under one heading; `heading` names all that enclose it, `line` is where it begins, from 1."""
+
+    text: str
+    line: int
+    heading: str = ""
+
+
+def sections(text: str, ending: str) -> list[Section]:
+    """The sections of a document; `ending` of its file's name says how it is written."""
+    if ending in (".html", ".htm"):
+        lines = _html_lines(text)
+    elif ending in (".md", ".markdown"):
+        lines = _markdown_lines(text)
+    else:
+        lines = [(number, 0, line) for number, line in enumerate(text.splitlines(), 1)]
+    found: list[Section] = []
+    above: list[tuple[int, str]] = []
+    gathered: list[str] = []
+    begin = 1
+
+    def close() -> None:
+        body = "\n".join(gathered).strip()
+        if body:
+            found.append(Section(body, begin, " › ".join(name for _, name in above)))
+        gathered.clear()
+
+    for number, level, line in lines:
+        if level:
+            close()
+            above = [one for one in above if one[0] < level]
+            above.append((level, line))
+        else:
+            if not gathered:
+                begin = number
+            if line.strip() or gathered:
+                gathered.append(line)
+    close()
+    return found
+
+
+def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
+    """Number, level of heading (0 for text) and plain text of each line. Code is text without headings."""
+    lines = []
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if _FENCE.match(line):
+            fenced = not fenced
+            continue
+        heading = None if fenced else _HEADING.match(line)
+        if heading:
+            lines.append((number, len(heading[1]), _without_marks(heading[2])))
+        else:
+            lines.append((number, 0, line if fenced else _without_marks(line)))
+    return lines
+
+
+def _without_marks(line: str) -> str:
+    return _MARKS.sub("", _LINK.sub(r"\1", line))
+
+
+def _html_lines(text: str) -> list[tuple[int, int, str]]:
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    reader.end_line()
+    return reader.lines
+
+
+class _Reader(HTMLParser):
+    """Gathers paragraphs and headings; nothing in a page is run or fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.lines: list[tuple[int, int, str]] = []
+        self._text: list[str] = []
+        self._begin = 1
+        self._level = 0
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _SILENT:
+            self._silent += 1
+        elif re.fullmatch("h[1-6]", tag):
+            self.end_line()
+            self._level = int(tag[1])
+        elif tag in _BLOCKS:
+            self.end_line()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _SILENT:
+            self._silent = max(self._silent - 1, 0)
+        elif tag in _BLOCKS or re.fullmatch("h[1-6]", tag):
+            self.end_line()
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            if not self._text:
+                self._begin = self.getpos()[0]
+            self._text.append(data)
+
+    def end_line(self) -> None:
+        """What was gathered is a paragraph or a heading."""
+        line = " ".join("".join(self._text).split())
+        if line:
+            self.lines.append((self._begin, self._level, line))
+        self._text.clear()
+        self._level = 0
