@@ -91,6 +91,9 @@ class Images(Classification):
         except UnreadableImageError as error:
             return described(given), str(error)
 
+    def worded_roles(self) -> tuple[str, ...]:
+        return ()
+
     def show(self, inputs: Sequence[str]) -> list[str]:
         return [described(text) for text in inputs]
 
