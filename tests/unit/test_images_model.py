@@ -14,6 +14,7 @@ from PIL import Image
 
 from catena.backbones import Blueprint, get_backbone
 from catena.backbones.pixels import MARK, pixels_of
+from catena.data.hub import copy_backbone
 from catena.data.pictures import as_text, as_uri, canonical_png
 from catena.errors import DataError, ModelError
 from catena.evaluation.baselines import BaselineData
@@ -210,6 +211,13 @@ def test_what_the_preprocessor_says_is_read_in_all_its_ways(tmp_path: Path) -> N
     (tmp_path / "preprocessor_config.json").write_text("[")
     with pytest.raises(ValueError, match="not a JSON object"):
         pixels_of(tmp_path, free)
+
+
+def test_what_a_network_does_to_pixels_is_fetched_with_it(tmp_path: Path) -> None:
+    folder = vit(tmp_path / "there", image_mean=0.25)
+    copy_backbone(folder, tmp_path / "here")
+    network = get_backbone("pretrained").build(tmp_path / "here", HEAD, dropout=None, attention="eager")
+    assert getattr(network.config, MARK)["mean"] == [0.25] * 3
 
 
 def test_a_network_for_texts_is_refused_in_a_sentence(tmp_path: Path) -> None:
