@@ -5,6 +5,7 @@ from __future__ import annotations
 from catena.problems.answering import Answering
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
+from catena.problems.images import Images
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
@@ -22,6 +23,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Tagging,
         Answering,
         Translation,
+        Images,
     )
 }  # fmt: skip
 

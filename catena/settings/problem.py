@@ -8,13 +8,21 @@ from pydantic import Field
 
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
+from catena.settings.images import ImageAugmentationSettings, ImageSettings
 
 
 class ProblemSettings(Group):
     """What is learned."""
 
     name: Literal[
-        "classification", "multilabel", "regression", "tagging", "ranking", "answering", "translation"
+        "classification",
+        "multilabel",
+        "regression",
+        "tagging",
+        "ranking",
+        "answering",
+        "translation",
+        "images",
     ] = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
@@ -75,6 +83,13 @@ class ProblemSettings(Group):
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
+    images: ImageSettings = Field(
+        default_factory=lambda: ImageSettings(), description="`images`: how pictures are read."
+    )
+    augmentation: ImageAugmentationSettings = Field(
+        default_factory=lambda: ImageAugmentationSettings(),
+        description="`images`: how training images are altered.",
     )
     max_answer_tokens: int = Field(
         30, ge=1, description="`answering`: the longest answer that is said, in tokens."
