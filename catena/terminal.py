@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from catena.bulk import BulkResult
     from catena.data.inspect import Inspection
+    from catena.data.installed import Installed
     from catena.data.packages import Package
     from catena.registry import Reproduction
 
@@ -42,8 +43,12 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
     unit, counts = (
         ("words", inspection.words) if inspection.unspaced < 0.5 else ("characters", inspection.characters)
     )
+    pictures = inspection.problem == "images"
+    what = "images" if pictures else "texts"
+    unit = "pixels (shorter side)" if pictures else unit
+    encoding = "" if pictures else f", {inspection.data.encoding}"
     rows: dict[str, object] = {
-        "format": f"{inspection.format}, {inspection.data.encoding}",
+        "format": f"{inspection.format}{encoding}",
         "columns": ", ".join(inspection.columns),
         ", ".join(inspection.data.columns): ", ".join(inspection.data.columns.values()),
         "records": f"{inspection.records:,}",
@@ -52,7 +57,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
             if inspection.numbers
             else {"classes": f"{len(inspection.classes)}: {classes}{more}"}
         ),
-        unit: f"half of the texts have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
+        unit: f"half of the {what} have up to {counts['p50']:g}, 95% up to {counts['p95']:g}",
     }
     console().print(_rows(str(inspection.path), rows))
     for note in inspection.notes:
@@ -62,7 +67,7 @@ def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
         print(f"  {command}")
 
 
-def print_packages(packages: Mapping[str, Package]) -> None:
+def print_packages(packages: Mapping[str, Package | Installed]) -> None:
     """The pinned packages of `catena fetch`."""
     table = Table("source", "kind", "package", "what it holds", title_justify="left")
     for key, package in packages.items():

@@ -25,8 +25,6 @@ from catena.registry.tracking import TrackedRun, continue_run
 from catena.settings import Settings
 from tasks.stage import run_stage
 
-#: Records predicted between two lines of progress.
-_BATCH = 10_000
 #: Libraries whose versions decide what the figures are.
 _LIBRARIES = ("catena", "torch", "transformers", "tokenizers", "scikit-learn", "numpy", "pandas")
 
@@ -116,10 +114,11 @@ def _behaviour(settings: Settings, layout: Layout, problem: Problem) -> Behaviou
 def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:
     """The candidate's predictions; the prepared texts are clean already."""
     parts = []
-    for start in range(0, len(test), _BATCH):
-        parts.append(predictor.predict(test.iloc[start : start + _BATCH], clean=False))
-        if len(test) > _BATCH:
-            print(f"progress step={min(start + _BATCH, len(test))}/{len(test)}", flush=True)
+    step = predictor.problem.records_at_once
+    for start in range(0, len(test), step):
+        parts.append(predictor.predict(test.iloc[start : start + step], clean=False))
+        if len(test) > step:
+            print(f"progress step={min(start + step, len(test))}/{len(test)}", flush=True)
     return pd.concat(parts)
 
 
@@ -153,7 +152,11 @@ def _made_with(settings: Settings, predictor: Predictor) -> dict[str, dict[str, 
     model = {
         "fingerprint": predictor.card["fingerprint"],
         **({"classes": len(predictor.label_names)} if predictor.problem.fewest_classes else {}),
-        "longest input": f"{predictor.tokenization.max_length} tokens",
+        **(
+            {"longest input": f"{predictor.tokenization.max_length} tokens"}
+            if predictor.problem.tokenizes
+            else {}
+        ),
     }
     return {
         "Model": model,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PARTS = ("train", "validation", "test")
-_BATCH_RECORDS = 10_000
 
 
 def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
@@ -45,7 +44,7 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
             def features(
                 part: str = part, counts: list[np.ndarray] = counts, unknown: list[int] = unknown
             ) -> Iterator[dict[str, list[Any]]]:
-                for batch in _batches(layout.prepared / f"{part}.parquet"):
+                for batch in _batches(layout.prepared / f"{part}.parquet", problem.records_at_once):
                     encoded = problem.encode(batch, tokenizer, settings.tokenization, label_names)
                     counts.append(np.asarray(encoded["n_tokens"]))
                     if tokenizer is not None:
@@ -94,7 +93,7 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
     chosen = settings.tokenization
 
     def learned(*roles: str) -> PreTrainedTokenizerBase:
-        batches = _batches(layout.prepared / "train.parquet")
+        batches = _batches(layout.prepared / "train.parquet", problem.records_at_once)
         texts = (text for batch in batches for role in roles for text in batch[role])
         return learn_tokenizer(texts, chosen, begins=not problem.generates)
 
@@ -111,10 +110,10 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
     return TwoVocabularies.around(source, target.backend_tokenizer)
 
 
-def _batches(file: Path) -> Iterator[Any]:
+def _batches(file: Path, records: int) -> Iterator[Any]:
     if not file.is_file():
         raise DataError(f"{file} is missing; run the prepare stage first.")
-    for batch in pq.ParquetFile(file).iter_batches(_BATCH_RECORDS):
+    for batch in pq.ParquetFile(file).iter_batches(records):
         yield batch.to_pandas()
 
 

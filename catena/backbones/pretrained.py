@@ -29,12 +29,15 @@ PROBLEM_TYPES = {
     "sequence-classification": "single_label_classification",
     "multi-label-classification": "multi_label_classification",
     "regression": "regression",
+    "image-classification": "single_label_classification",
 }
 
 #: The kind of head that gives every token a label; `catena.backbones.tagger` has it.
 TOKENS = "token-classification"
 #: The kind of head that embeds both texts of a pair; `catena.backbones.towers` has it.
 PAIRS = "pair-embedding"
+#: The kind of head that says an image's class; `catena.backbones.pixels` has it.
+IMAGES = "image-classification"
 
 #: Names that configurations of transformers use for dropout.
 DROPOUTS = (
@@ -98,6 +101,11 @@ class Pretrained(Backbone):
     ) -> PreTrainedModel:
         config = self._config(folder, attention)
         describe_head(config, head)
+        if head.kind == IMAGES:
+            from catena.backbones.pixels import PixelClassifier
+
+            set_dropout(config, dropout)
+            return self._read(PixelClassifier.around, folder, config)
         if config.pad_token_id is None:
             config.pad_token_id = self.tokenizer(folder).pad_token_id
         set_dropout(config, dropout)
@@ -118,7 +126,7 @@ class Pretrained(Backbone):
         return self._read(auto_class(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
 
     def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
-        from catena.backbones import tagger, towers
+        from catena.backbones import pixels, tagger, towers
         from catena.backbones.pooled import MARK, MeanPooledClassifier
 
         config = self._config(folder, attention)
@@ -127,6 +135,8 @@ class Pretrained(Backbone):
             auto = tagger.TokenTagger
         elif getattr(config, towers.MARK, None) is not None:
             auto = towers.TwoTowers
+        elif getattr(config, pixels.MARK, None) is not None:
+            auto = pixels.PixelClassifier
         else:
             auto = MeanPooledClassifier if getattr(config, MARK, None) == "mean" else auto_class(head)
         return self._read(auto.from_pretrained, folder, config).eval()
@@ -183,6 +193,9 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
     config.label2id = {name: index for index, name in enumerate(head.label_names)}
     if head.kind in PROBLEM_TYPES:
         config.problem_type = PROBLEM_TYPES[head.kind]
+    if head.kind == "sequence-classification" and config.num_labels == 1:
+        # A pair's one score is no choice among classes; transformers would not read such a configuration.
+        config.problem_type = "regression"
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:

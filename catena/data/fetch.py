@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from catena.data.hub import check_backbone, copy_backbone, fetch_hub_backbone, fetch_hub_data
+from catena.data.installed import INSTALLED, Installed, lay_out
 from catena.data.packages import PACKAGES, Package
 from catena.data.scratch import lay_down
 from catena.data.versions import folder_md5, recorded_md5
@@ -13,7 +14,7 @@ from catena.errors import ChecksumError, DataError, ModelError, SettingsError
 from catena.layout import Layout
 from catena.settings import Settings
 
-__all__ = ["PACKAGES", "fetch_backbone", "fetch_data"]
+__all__ = ["INSTALLED", "PACKAGES", "fetch_backbone", "fetch_data"]
 
 
 def fetch_data(settings: Settings, layout: Layout) -> Path:
@@ -30,6 +31,8 @@ def fetch_data(settings: Settings, layout: Layout) -> Path:
             raise DataError(
                 f"{target} is missing and `data.source` names no place to fetch it from: {restore}."
             )
+    elif source.removeprefix("package:") in INSTALLED:
+        lay_out(INSTALLED[source.removeprefix("package:")], target)
     elif source.startswith("package:"):
         package = _package(source, "data")
         fetch_package(package, target, layout.private / "downloads")
@@ -77,6 +80,7 @@ def _package(source: str, kind: str) -> Package:
     key = source.removeprefix("package:")
     package = PACKAGES.get(key)
     if package is None or package.kind != kind:
-        known = ", ".join(sorted(name for name, entry in PACKAGES.items() if entry.kind == kind))
+        entries: dict[str, Package | Installed] = {**PACKAGES, **INSTALLED}
+        known = ", ".join(sorted(name for name, entry in entries.items() if entry.kind == kind))
         raise SettingsError(f"`{kind}.source`: there is no {kind} package {key!r}; known are {known}.")
     return package

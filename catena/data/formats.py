@@ -12,7 +12,20 @@ import pandas as pd
 from catena.errors import DataError
 from catena.settings import DataSettings
 
-Format = Literal["csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "text", "parquet", "dataset"]
+Format = Literal[
+    "csv",
+    "tsv",
+    "orange",
+    "jsonl",
+    "conll",
+    "squad",
+    "parallel",
+    "text",
+    "parquet",
+    "dataset",
+    "images",
+    "numpy",
+]
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -28,6 +41,8 @@ _ENDINGS: dict[str, Format] = {
     ".bio": "conll",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".npz": "numpy",
+    ".npy": "numpy",
 }
 #: How much of a rejected text is kept.
 SHOWN_CHARACTERS = 500
@@ -92,7 +107,29 @@ def read_records(
     )
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
-    if kind in ("csv", "tsv", "orange"):
+    if "image" in columns.values() and kind not in ("images", "numpy"):
+        from catena.data.images import with_pictures
+
+        yield from with_pictures(_read(path, kind, settings, wanted), "image", path.parent)
+    else:
+        yield from _read(path, kind, settings, wanted)
+
+
+def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
+    if kind in ("images", "numpy"):
+        if "image" not in wanted.columns.values():
+            raise DataError(f"{path.name} holds images; set `problem.name` to images, or name another file.")
+        if not path.exists():
+            raise DataError(f"There is no {path.name} in {path.parent}; put it there or name another.")
+        if kind == "numpy":
+            from catena.data.arrays import read_arrays
+
+            yield from read_arrays(path, wanted)
+        else:
+            from catena.data.images import read_image_folder
+
+            yield from read_image_folder(path, wanted)
+    elif kind in ("csv", "tsv", "orange"):
         from catena.data.delimited import read_delimited
 
         yield from read_delimited(path, kind, settings, wanted)
@@ -130,7 +167,9 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     """
     name = path.name.lower().removesuffix(".gz")
     if path.is_dir() and declared in ("auto", "dataset"):
-        return "dataset"
+        from catena.data.images import looks_like_images
+
+        return "images" if declared == "auto" and looks_like_images(path) else "dataset"
     if declared != "auto":
         kind: Format = declared  # type: ignore[assignment]  # settings allow no other value
         return kind
@@ -138,7 +177,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, squad, parallel, text, parquet."
+            "csv, tsv, orange, jsonl, conll, squad, parallel, text, parquet, images, numpy."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():
@@ -158,6 +197,10 @@ def record_files(path: Path, settings: DataSettings) -> list[Path]:
         from catena.data.parallel import parallel_files
 
         return parallel_files(path, list(settings.columns.values()))
+    if path.suffix.lower() == ".npy":
+        from catena.data.arrays import array_files
+
+        return array_files(path, settings.columns)
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 

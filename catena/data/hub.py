@@ -19,6 +19,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: What a backbone's folder may hold: weights as safetensors, configuration and tokenizer. No pickle, no code.
 BACKBONE_FILES = (
     "config.json",
+    "preprocessor_config.json",
     "generation_config.json",
     "*.safetensors",
     "model.safetensors.index.json",

@@ -11,8 +11,9 @@ similar is similar. A pair at the threshold is found with a probability of at le
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rensa import RMinHash, RMinHashDigestMatrix, RMinHashLSH
@@ -40,6 +41,16 @@ class NearDuplicates:
     lower: np.ndarray
     higher: np.ndarray
     similarity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Search:
+    """How near duplicates are looked for: from which similarity on, what is made of the inputs of one part,
+    and what compares two parts as `find_near_duplicates` does."""
+
+    threshold: float
+    side: Callable[[Sequence[str]], Any]
+    find: Callable[[Any, Any, float, np.ndarray, np.ndarray], NearDuplicates]
 
 
 class Side:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from catena.data.augmentation import Augmenter, Tally, check_augmentation
 from catena.data.duplicates import Verdicts, settle_repeats, settle_sides
-from catena.data.near_duplicates import Side, find_near_duplicates
 from catena.data.quality import (
     imbalance,
     near_duplicate_examples,
@@ -24,7 +23,7 @@ from catena.data.quality import (
 from catena.data.reading import RawFile, check_share, read_files
 from catena.data.screening import REJECTED_COLUMNS, joined_text
 from catena.data.splits import assign_parts, check_classes, check_parts, parts_in_order
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.problems import Problem
 from catena.settings import Settings
 
@@ -83,6 +82,8 @@ class Preparation:
                 self._verdicts,
                 np.flatnonzero(self._given == file.part),
             )
+            for example in (*repeats.duplicate_examples, *repeats.contradiction_examples):
+                (example["text"],) = self._problem.show([example["text"]])
             self.report["duplicates"]["files"][name] = {
                 "found": repeats.duplicates,
                 "examples": repeats.duplicate_examples,
@@ -127,9 +128,10 @@ class Preparation:
     def settle_near_duplicates(self) -> None:
         """Near duplicates stay in one part only, by the same precedence, where so chosen."""
         chosen = self._settings.preparation
+        search = self._problem.near_duplicates(chosen.near_duplicate_threshold)
         found: dict[str, Any] = {
             "policy": chosen.near_duplicates,
-            "threshold": chosen.near_duplicate_threshold,
+            "threshold": search.threshold,
             "pairs": 0,
             "between": {},
             "examples": [],
@@ -140,20 +142,18 @@ class Preparation:
         print(f"near duplicates: comparing {int(self._verdicts.stays.sum()):,} records", flush=True)
         members = {part: np.flatnonzero(self._verdicts.stays & (self._parts == part)) for part in _ORDER}
         texts = self._problem.compared_texts(self.records).tolist()
-        sides = {part: Side([texts[at] for at in members[part]]) for part in _ORDER}
+        sides = {part: search.side([texts[at] for at in members[part]]) for part in _ORDER}
         # Test before validation: a validation record that gives way to the test asks nobody to go.
         for giving, kept in (("validation", "test"), ("train", "test"), ("train", "validation")):
             lower, higher = members[giving], members[kept]
             stays = self._verdicts.stays
-            near = find_near_duplicates(
-                sides[giving], sides[kept], chosen.near_duplicate_threshold, stays[lower], stays[higher]
-            )
+            near = search.find(sides[giving], sides[kept], search.threshold, stays[lower], stays[higher])
             ours, theirs = lower[near.lower], higher[near.higher]
             found["pairs"] += len(ours)
             found["between"][f"{giving} → {kept}"] = len(ours)
             role = self._problem.input_roles[0]
             found["examples"] += near_duplicate_examples(
-                near, self.records.iloc[lower], self.records.iloc[higher], role
+                near, self.records.iloc[lower], self.records.iloc[higher], role, self._problem.show
             )
             if chosen.near_duplicates == "drop":
                 partners = self.records[["source", "row"]].iloc[theirs]
@@ -235,7 +235,7 @@ class Preparation:
             {
                 "source": chosen["source"],
                 "row": chosen["row"],
-                "text": pd.array([self._texts[i][:500] for i in at], dtype="str"),
+                "text": pd.array(self._problem.show([self._texts[i][:500] for i in at]), dtype="str"),
                 "label": chosen[self._problem.target_role],
                 "kind": pd.array(self._verdicts.kinds[at], dtype="str"),
                 "reason": pd.array(self._verdicts.reasons[at], dtype="str"),
@@ -281,7 +281,7 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
         "parts": {
             name: part_report(
                 part,
-                joined_text(part, problem.input_roles),
+                joined_text(part, problem.input_roles) if problem.tokenizes else None,
                 problem.classes(part[problem.target_role]),
                 classes,
             )
@@ -310,6 +310,11 @@ def _augmented(
     settings: Settings, problem: Problem, folder: Path, train: pd.DataFrame, kept: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The training part with altered copies at its end, and what was done."""
+    if not problem.tokenizes:
+        raise SettingsError(
+            f"`preparation.augmentation` alters texts, and the problem is {problem.name}; set its `copies` "
+            "to 0 and see `problem.augmentation`."
+        )
     if len(problem.input_roles) != 1:
         raise DataError(f"Augmentation is not there for {problem.name}, whose records have several inputs.")
     if not problem.truncates:

@@ -8,7 +8,8 @@
 - `classes`: class names in head order.
 - `parts`: by "train", "validation", "test": `records` (with augmented ones), `augmented`,
   `classes` {name: count}, `shares` {name: share}, `characters` and `words` (each `min`, `p5`, `p25`,
-  `p50`, `p75`, `p95`, `p99`, `max`, `mean`; in scripts without spaces each character is a word),
+  `p50`, `p75`, `p95`, `p99`, `max`, `mean`; in scripts without spaces each character is a word; empty
+  where inputs are no texts),
   `imbalance_ratio` (largest class ÷ smallest class), `targets` (what the problem says about them,
   [[name, figure]]; empty where their classes say enough).
 - `rejected`: `total`, `share` of all rows, `by_reason` {kind: count}, `by_file` {file: {kind: count}},
@@ -28,7 +29,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,12 @@ def lengths(values: pd.Series) -> dict[str, float]:
 
 
 def part_report(
-    records: pd.DataFrame, text: pd.Series, members: pd.Series | None, classes: Sequence[str]
+    records: pd.DataFrame, text: pd.Series | None, members: pd.Series | None, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Counts, shares and lengths of one part.
 
-    `members` are the records' classes, several rows for a record of several; none without classes.
+    `text` is none where inputs are not read as texts. `members` are the
+    records' classes, several rows for a record of several; none without classes.
     """
     found = pd.Series(dtype="str") if members is None else members
     counts = found.value_counts().reindex(list(classes), fill_value=0)
@@ -73,8 +75,8 @@ def part_report(
         "augmented": int(records["augmented"].sum()),
         "classes": {str(name): int(count) for name, count in counts.items()},
         "shares": {str(name): round(count / max(len(records), 1), 4) for name, count in counts.items()},
-        "characters": lengths(text.str.len()),
-        "words": lengths(word_counts(text)),
+        "characters": {} if text is None else lengths(text.str.len()),
+        "words": {} if text is None else lengths(word_counts(text)),
         "imbalance_ratio": round(int(counts.max()) / smallest, 4) if smallest else None,
     }
 
@@ -102,7 +104,11 @@ def rejected_report(rejected: pd.DataFrame, rows: int) -> dict[str, Any]:
 
 
 def near_duplicate_examples(
-    found: NearDuplicates, lower: pd.DataFrame, higher: pd.DataFrame, text: str
+    found: NearDuplicates,
+    lower: pd.DataFrame,
+    higher: pd.DataFrame,
+    text: str,
+    show: Callable[[Sequence[str]], list[str]] = list,
 ) -> list[dict[str, Any]]:
     """The most similar pairs that are not the same letter by letter, then those that are."""
     order = np.lexsort((found.lower, -found.similarity, found.similarity >= 1.0))[:_EXAMPLES]
@@ -113,7 +119,7 @@ def near_duplicate_examples(
             "source": str(record["source"]),
             "row": int(record["row"]),
             "part": str(record["part"]),
-            "text": str(record[text])[:_SHOWN],
+            "text": show([str(record[text])])[0][:_SHOWN],
         }
 
     return [

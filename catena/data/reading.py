@@ -88,7 +88,7 @@ def _read(
         "name": name,
         "part": part,
         "format": kind,
-        "encoding": None if kind in ("parquet", "dataset") else settings.data.encoding,
+        "encoding": None if kind in ("parquet", "dataset", "images", "numpy") else settings.data.encoding,
         "bytes": sum(file.stat().st_size for file in files),
         "sha256": sha256_folder(path) if path.is_dir() else sha256_file(*files),
         "rows": rows,

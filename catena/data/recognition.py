@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from catena.data.inspect_answering import answering_params, inspect_answering
 from catena.data.inspect_generation import generation_params, inspect_generation
+from catena.data.inspect_images import image_params, inspect_images
 from catena.data.inspect_ranking import inspect_ranking, ranking_params
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
 from catena.data.inspect_translation import inspect_translation, translation_params
@@ -34,6 +35,7 @@ class Recognition:
 
 #: Asked in this order.
 RECOGNISED: dict[str, Recognition] = {
+    "images": Recognition(inspect_images, image_params),
     "translation": Recognition(inspect_translation, translation_params),
     "tagging": Recognition(inspect_tagging, tagging_params),
     "ranking": Recognition(inspect_ranking, ranking_params),

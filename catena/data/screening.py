@@ -44,7 +44,7 @@ class Screen:
         # Before the texts are cleaned, because a target may point into them.
         self._read_targets(records, kinds)
         records = self._clean(records, kinds)
-        for role in self.problem.input_roles:
+        for role in self.problem.input_roles if self.problem.tokenizes else ():
             self._limit_text(records, role, kinds)
         self._check_schema(records, kinds)
         records["source"] = source

@@ -81,7 +81,8 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     with complete_folder(target) as partial:
         for path in sources:
             if path.is_dir():
-                shutil.copytree(path, partial / path.name)
+                # Links are copied as links, so that nothing from elsewhere comes in unseen.
+                shutil.copytree(path, partial / path.name, symlinks=True)
             else:
                 shutil.copyfile(path, partial / path.name)
 
@@ -104,7 +105,7 @@ def _params(inspection: Inspection, name: str) -> str:
     if inspection.test is not None:
         data["test"] = inspection.test.name
     settings = inspection.data
-    if inspection.format not in ("parquet", "dataset"):
+    if inspection.format not in ("parquet", "dataset", "images", "numpy"):
         data["encoding"] = settings.encoding
     if settings.delimiter is not None:
         data["delimiter"] = settings.delimiter
@@ -116,7 +117,9 @@ def _params(inspection: Inspection, name: str) -> str:
         data.yaml_add_eol_comment("the file has no header line", "column_names")
     data["columns"] = CommentedMap(settings.columns)
     others = [c for c in inspection.columns if c not in settings.columns.values() and c]
-    if settings.column_names is None and others:
+    if settings.keep:
+        data["keep"] = list(settings.keep)
+    elif settings.column_names is None and others:
         data["keep"] = []
         data.yaml_add_eol_comment(f"other columns to slice the scores by: {', '.join(others[:8])}", "keep")
 

@@ -122,6 +122,10 @@ class Evaluation(ABC):
     def write_report(self, path: Path, source: ReportSource) -> None:
         """`report.html`: one self-contained page, the same for the same source."""
 
+    def picture(self, record: Mapping[str, object]) -> str | None:
+        """A record's input as a data URI of an image, where it is one."""
+        return None
+
     def heading(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What tables elsewhere need to show these figures without knowing the problem."""
         # Lists of pairs: what `dvc metrics show` finds in an object it would show as metrics.

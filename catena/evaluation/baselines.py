@@ -111,7 +111,7 @@ def tfidf(data: BaselineData) -> Learned:
     between words is taken as characters and pairs of them.
     """
     features, unseen = word_weights(data.train["text"].tolist(), data.test["text"].tolist())
-    return _logistic_regression(features, data.train["label"], unseen, 10.0)
+    return logistic_regression(features, data.train["label"], unseen, 10.0)
 
 
 def word_weights(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:
@@ -139,7 +139,7 @@ def backbone(data: BaselineData) -> Learned:
     chosen = stratified_sample(data.train["label"], data.backbone_records, data.seed)
     train = data.train.iloc[chosen]
     features, unseen = backbone_vectors(data, train)
-    return _logistic_regression(features, train["label"], unseen, 10.0)
+    return logistic_regression(features, train["label"], unseen, 10.0)
 
 
 def backbone_vectors(data: BaselineData, train: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -165,9 +165,10 @@ def stratified_sample(labels: pd.Series, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _logistic_regression(
+def logistic_regression(
     features: object, labels: Sequence[str] | pd.Series, unseen: object, strength: float
 ) -> Learned:
+    """Classes and their probabilities by logistic regression with C = `strength`."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, max_iter=1000)

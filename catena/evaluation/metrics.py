@@ -137,6 +137,7 @@ def _comparison(predictions: Predictions, name: str) -> dict[str, Any]:
     model = predictions.records[own]
     column = f"baseline:{name}"
     theirs = {column: "prediction", f"{column}:confidence": "confidence"}
+    theirs = {given: name for given, name in theirs.items() if given in predictions.records}
     rival = predictions.records[["id", "label", *theirs]].rename(columns=theirs)
     test = paired_difference(
         model, rival, metric, plan.samples, plan.seed, plan.confidence, label_names=plan.label_names

@@ -25,6 +25,7 @@ class Mistake:
     prediction: str
     confidence: float
     right: float
+    picture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def notable_records(predictions: Predictions, most: int) -> RecordLists:
     if not rivals:
         suspect[:] = False
     return RecordLists(
-        worst=_rows(records, falling[wrong[falling]][:most]),
-        suspect_labels=_rows(records, falling[suspect[falling]][:most]),
-        hesitant=_rows(records, falling[~wrong[falling]][::-1][: min(most, 10)]),
+        worst=_rows(predictions, falling[wrong[falling]][:most]),
+        suspect_labels=_rows(predictions, falling[suspect[falling]][:most]),
+        hesitant=_rows(predictions, falling[~wrong[falling]][::-1][: min(most, 10)]),
     )
 
 
@@ -65,16 +66,35 @@ def excerpt(text: str, most: int = _EXCERPT) -> str:
     return text if len(text) <= most else f"{text[:most].rstrip()} …"
 
 
-def _rows(records: pd.DataFrame, chosen: np.ndarray) -> list[Mistake]:
+def sample_rows(predictions: Predictions, most_classes: int, each: int) -> list[tuple[str, list[Mistake]]]:
+    """The first `each` records of some classes with their pictures; nothing where records have none."""
+    records = predictions.records
+    found = []
+    for name in predictions.plan.label_names[:most_classes]:
+        rows = _rows(predictions, np.flatnonzero(records["label"] == name)[:each])
+        if rows and all(row.picture for row in rows):
+            found.append((name, rows))
+    return found
+
+
+def _rows(predictions: Predictions, chosen: np.ndarray) -> list[Mistake]:
     return [
         Mistake(
             id=str(row["id"]),
-            where=f"{row['source']}, row {row['row']}" if "source" in row and "row" in row else "",
+            where=_where(row),
             text=excerpt(str(row.get("text", ""))),
             label=str(row["label"]),
             prediction=str(row["prediction"]),
             confidence=float(row["confidence"]),
             right=float(row[f"p:{row['label']}"]),
+            picture=predictions.evaluation.picture({str(name): value for name, value in row.items()}),
         )
-        for _, row in records.iloc[chosen].iterrows()
+        for _, row in predictions.records.iloc[chosen].iterrows()
     ]
+
+
+def _where(row: pd.Series) -> str:
+    """Where a record comes from; that of an image may be told by its file's name."""
+    if "image" in row and "file" in row:
+        return str(row["file"])
+    return f"{row['source']}, row {row['row']}" if "source" in row and "row" in row else ""

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from catena.evaluation import figures
-from catena.evaluation.mistakes import notable_records
+from catena.evaluation.mistakes import notable_records, sample_rows
 from catena.evaluation.predictions import Predictions
 from catena.evaluation.verdict import BASELINE_TITLES, METRIC_TITLES, verdict
 from catena.files import complete_file
@@ -21,6 +21,9 @@ from catena.files import complete_file
 #: Rows of tables that grow with the number of classes or of confusions.
 _MOST_CLASSES = 200
 _MOST_CONFUSIONS = 15
+#: Pictures shown of each class, where records have some.
+_SAMPLE_CLASSES = 12
+_SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def render_report(source: ReportSource) -> str:
         plan=plan,
         verdict=verdict(metrics, behaviour, len(lists.suspect_labels)),
         lists=lists,
+        samples=sample_rows(source.predictions, _SAMPLE_CLASSES, _SAMPLES),
         behaviour=behaviour,
         data=source.data_quality,
         parts=[

@@ -10,6 +10,8 @@ BASELINE_TITLES = {
     "majority": "Always the most frequent class",
     "tfidf": "TF-IDF with logistic regression",
     "backbone": "Backbone before fine-tuning",
+    "logistic": "Logistic regression on pixels",
+    "nearest": "Nearest training image",
 }
 METRIC_TITLES = {
     "accuracy": "Accuracy",

@@ -6,6 +6,7 @@ from catena.problems.answering import Answering
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
 from catena.problems.generation import Generation
+from catena.problems.images import Images
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
@@ -23,6 +24,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Tagging,
         Answering,
         Translation,
+        Images,
         Generation,
     )
 }  # fmt: skip

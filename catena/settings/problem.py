@@ -8,6 +8,7 @@ from pydantic import Field
 
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
+from catena.settings.images import ImageAugmentationSettings, ImageSettings
 
 ProblemName = Literal[
     "classification",
@@ -18,6 +19,7 @@ ProblemName = Literal[
     "answering",
     "translation",
     "generation",
+    "images",
 ]
 
 
@@ -97,6 +99,13 @@ class ProblemSettings(Group):
     )
     relevant_from: float = Field(
         1.0, gt=0.0, description="`ranking`: the least relevance (or rating) that counts as relevant."
+    )
+    images: ImageSettings = Field(
+        default_factory=lambda: ImageSettings(), description="`images`: how pictures are read."
+    )
+    augmentation: ImageAugmentationSettings = Field(
+        default_factory=lambda: ImageAugmentationSettings(),
+        description="`images`: how training images are altered.",
     )
     max_answer_tokens: int = Field(
         30, ge=1, description="`answering`: the longest answer that is said, in tokens."

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from catena.backbones.pretrained import Pretrained
-from catena.problems import Measured
+from catena.problems import HeadSpec, Measured
 from catena.problems.base import pad_inputs
 from catena.training.batches import PAD_TO, RowOutputs, plan_inference
 from catena.training.devices import Device, choose_device
@@ -86,4 +86,27 @@ def embed_texts(folder: Path, texts: Sequence[str], max_length: int) -> np.ndarr
     vectors = embed_tokens(encoder, ids, int(tokenizer.pad_token_id), device)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     normalised: np.ndarray = vectors / np.maximum(norms, 1e-12)
+    return normalised
+
+
+def embed_images(folder: Path, images: Sequence[str]) -> np.ndarray:
+    """What the head of the pretrained network in `folder` sees of canonical images, before any fine-tuning.
+
+    Rows have length 1 (L2); shape `(images, hidden)`.
+    """
+    from catena.data.pictures import from_text, pixels
+
+    device = choose_device()
+    network: Any = Pretrained().build(
+        folder, HeadSpec("image-classification", ("", "")), dropout=None, attention=device.attention
+    )
+    network = network.eval().to(device.kind)
+
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        values = np.stack([pixels(from_text(row["image"])) for row in rows])
+        return {"pixel_values": torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255.0}
+
+    features = {"image": images, "n_tokens": [1] * len(images)}
+    vectors = np.asarray(run_batches(lambda batch: network.vectors(**batch), features, collate, device))
+    normalised: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return normalised

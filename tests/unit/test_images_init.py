@@ -1,0 +1,89 @@
+"""`catena init` for images: what is recognised, what is refused, and that the files come along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from catena.data.inspect import inspect_file, write_params
+from catena.data.preparation import prepare
+from catena.errors import DataError
+from catena.problems import get_problem
+from catena.settings import load_settings
+from tests.drawn_images import write_folder
+
+
+def settings_of(root: Path, path: Path, **options: object):
+    inspection = inspect_file(path, **options)  # type: ignore[arg-type]
+    params = write_params(inspection, root)
+    return inspection, load_settings(params), YAML(typ="safe").load(params.read_text())
+
+
+def arrays(count: int) -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (count, 9, 9), dtype=np.uint8)
+    return {"pixels": images, "index": np.arange(count), "target": np.arange(count) % 2}
+
+
+def test_a_folder_with_train_and_test_becomes_settings_that_prepare(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shapes/train", 25, seed=1)
+    write_folder(tmp_path / "shapes/test", 5, seed=2)
+    (tmp_path / "secret.png").write_bytes((tmp_path / "shapes/test/disc/001.png").read_bytes())
+    (tmp_path / "shapes/train/disc/link.png").symlink_to(tmp_path / "secret.png")
+    inspection, settings, values = settings_of(tmp_path, tmp_path / "shapes")
+    assert inspection.classes == {"disc": 26, "cross": 25, "frame": 25}
+    assert values["problem"]["images"] == {"size": 28, "colours": "rgb"}
+    assert settings.backbone.input_size == 32
+    prepared = prepare(settings, get_problem(settings.problem), tmp_path / "data/raw/shapes")
+    assert len(prepared.parts["test"]) == 15
+    assert prepared.rejected["reason"].tolist() == ["link out of the data folder"]
+
+
+def test_an_archive_has_its_arrays_found(tmp_path: Path) -> None:
+    np.savez(tmp_path / "dots.npz", **arrays(60))
+    inspection, settings, values = settings_of(tmp_path, tmp_path / "dots.npz")
+    assert values["data"]["columns"] == {"image": "pixels", "label": "target"}
+    assert values["problem"]["images"] == {"size": 16, "colours": "grey"}
+    assert inspection.classes == {"0": 30, "1": 30}
+    prepared = prepare(settings, get_problem(settings.problem), tmp_path / "data/raw/dots")
+    assert sum(map(len, prepared.parts.values())) == 60
+    named = inspect_file(tmp_path / "dots.npz", columns={"label": "index"})
+    assert len(named.classes) == 60
+    with pytest.raises(DataError, match="has no column 'targets' for --label, only"):
+        inspect_file(tmp_path / "dots.npz", label="targets")
+
+
+def test_an_array_file_brings_its_labels_along(tmp_path: Path) -> None:
+    found = arrays(60)
+    np.save(tmp_path / "train-images.npy", found["pixels"])
+    with pytest.raises(DataError, match=r"Beside train-images\.npy there is no file"):
+        inspect_file(tmp_path / "train-images.npy")
+    np.save(tmp_path / "train-labels.npy", found["target"])
+    _, settings, _ = settings_of(tmp_path, tmp_path / "train-images.npy")
+    raw = tmp_path / "data/raw" / settings.data.name
+    assert {path.name for path in raw.iterdir()} == {"train-images.npy", "train-labels.npy"}
+    prepare(settings, get_problem(settings.problem), raw)
+
+
+@pytest.mark.parametrize(
+    ("contents", "sentence"),
+    [
+        ({"labels": np.arange(5)}, "holds no images"),
+        ({"images": np.zeros((5, 4, 4), np.uint8)}, "holds no array with one label for each"),
+    ],
+)
+def test_archives_without_images_or_labels_are_refused(
+    tmp_path: Path, contents: dict[str, np.ndarray], sentence: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **contents)
+    with pytest.raises(DataError, match=sentence):
+        inspect_file(tmp_path / "a.npz")
+
+
+def test_a_folder_of_nothing_but_pictures_is_told_to_make_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shapes", 2, seed=1)
+    with pytest.raises(DataError, match="put those of each class into a folder"):
+        inspect_file(tmp_path / "shapes/disc")
