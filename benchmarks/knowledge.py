@@ -2,11 +2,12 @@
 
     python -m benchmarks.knowledge --project PROJECT --banking FOLDER
 
-`PROJECT` is one in which `presets/xquad.yaml` has run: all of its paragraphs become the knowledge base, and
-the questions of its test part are asked. Those of BANKING77's test file, which XQuAD says nothing about,
-should be refused. The other way round, BANKING77's training questions become a list of frequent questions
-whose answer is the intent, and XQuAD's should be refused. The validation part stands beside the test part
-because the thresholds were chosen on it. Writes `benchmarks/results/knowledge.json`.
+`PROJECT` is one in which `presets/xquad.yaml` has run (or only prepare: then nothing is read): all of its
+paragraphs become the knowledge base, and the questions of its test part are asked. Those of BANKING77's test
+file, which XQuAD says nothing about, should be refused. The other way round, BANKING77's training questions
+become a list of frequent questions whose answer is the intent, and XQuAD's should be refused. The validation
+part stands beside the test part because the thresholds were chosen on it. Writes
+`benchmarks/results/knowledge.json`.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def main() -> None:
         for name in ("train", "validation", "test")
     }
     encoder = arguments.project / "models/backbones/all-MiniLM-L6-v2"
-    reader = Predictor.load(arguments.project / "models/candidate")
+    model = arguments.project / "models/candidate"
+    reader = Predictor.load(model) if model.is_dir() else None
     paragraphs = pd.concat(parts.values())["context"].unique()
     base = KnowledgeBase.build([Passage(text, "xquad", at) for at, text in enumerate(paragraphs, 1)], encoder)
     banking = pd.read_csv(arguments.banking / "test.csv")["text"].sample(STRANGE, random_state=0).tolist()
@@ -147,6 +149,7 @@ def main() -> None:
         READ: {
             name: end_to_end(base, parts[name], banking, encoder, reader, arguments.count)
             for name in ("validation", "test")
+            if reader is not None
         },
         FOUND: {
             name: end_to_end(base, parts[name], banking, encoder, None, arguments.count)

@@ -70,6 +70,12 @@ def predict_file(
                 if first_reason is None and len(usable) < len(records):
                     row = records.loc[~records.index.isin(usable.index), "row"].iloc[0]
                     first_reason = f"row {row}: no {' or '.join(names.get(role, role) for role in roles)}"
+                refusals = predictor.problem.refusals(usable)
+                if (refusals != "").any():
+                    at = int((refusals != "").to_numpy().argmax())
+                    first_reason = first_reason or f"row {usable['row'].iloc[at]}: {refusals.iloc[at]}"
+                    skipped += int((refusals != "").sum())
+                    usable = usable[(refusals == "").to_numpy()]
                 if len(usable):
                     wanted = ["row", *roles, *(name for name in keep if name in shown)]
                     write(pd.concat([shown[wanted].rename(columns=names), predictor.predict(usable)], axis=1))

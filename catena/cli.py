@@ -221,6 +221,18 @@ def explain(
 
 
 @app.command()
+def chat(
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told before you speak.")] = None,
+) -> None:
+    """Talk to a model that was trained on conversations; its answers appear as they are written."""
+    from catena.chat import Chat, talk
+    from catena.predictor import Predictor
+
+    talk(Chat(Predictor.load(_model_folder(model)), system))
+
+
+@app.command()
 def index(
     source: Annotated[
         Path, typer.Option("--input", help="File of items, in any format `catena init` reads.")
@@ -294,7 +306,9 @@ def _predict_file(
     if not source.is_dir():
         check_present(source)
     predictor = Predictor.load(_model_folder(model))
-    columns = dict(predictor.card["columns"]) | ({predictor.problem.input_roles[0]: text} if text else {})
+    columns = dict(predictor.card["columns"])
+    columns |= predictor.problem.asked_columns(columns)
+    columns |= {predictor.problem.input_roles[0]: text} if text else {}
     settings = parse_settings({"data": {"columns": columns, **reading}}, "options").data
     with record_progress(f"predicting {source.name}", estimated_records(source, settings)) as advance:
         result = predict_file(predictor, source, output, settings, keep, advance)

@@ -193,6 +193,9 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
     config.label2id = {name: index for index, name in enumerate(head.label_names)}
     if head.kind in PROBLEM_TYPES:
         config.problem_type = PROBLEM_TYPES[head.kind]
+    if head.kind == "sequence-classification" and config.num_labels == 1:
+        # A pair's one score is no choice among classes; transformers would not read such a configuration.
+        config.problem_type = "regression"
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:

@@ -13,7 +13,18 @@ from catena.errors import DataError
 from catena.settings import DataSettings
 
 Format = Literal[
-    "csv", "tsv", "orange", "jsonl", "conll", "squad", "parallel", "parquet", "dataset", "images", "numpy"
+    "csv",
+    "tsv",
+    "orange",
+    "jsonl",
+    "conll",
+    "squad",
+    "parallel",
+    "text",
+    "parquet",
+    "dataset",
+    "images",
+    "numpy",
 ]
 
 _ENDINGS: dict[str, Format] = {
@@ -89,7 +100,11 @@ def read_records(
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
     # Where there are entities, both they and their text may be given token by token.
-    listed = frozenset({"text", "entities"} if "entities" in settings.columns else {"labels", "answers"})
+    listed = frozenset(
+        {"text", "entities"}
+        if "entities" in settings.columns
+        else {"labels", "answers", "messages", "prompt"}
+    )
     wanted = Wanted(columns, target, optional, kept, listed)
     kind = file_format(path, settings.format)
     if "image" in columns.values() and kind not in ("images", "numpy"):
@@ -134,6 +149,10 @@ def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> I
         from catena.data.parallel import read_parallel
 
         yield from read_parallel(path, settings.encoding, wanted)
+    elif kind == "text":
+        from catena.data.plain_text import read_text
+
+        yield from read_text(path, settings, wanted)
     else:
         from catena.data.columnar import read_dataset, read_parquet
 
@@ -158,7 +177,7 @@ def file_format(path: Path, declared: str = "auto") -> Format:
     if ending not in _ENDINGS:
         raise DataError(
             f"The name {path.name} does not say how the file is written; set `data.format` to one of "
-            "csv, tsv, orange, jsonl, conll, squad, parallel, parquet, images, numpy."
+            "csv, tsv, orange, jsonl, conll, squad, parallel, text, parquet, images, numpy."
         )
     kind = _ENDINGS[ending]
     if kind == "orange" and path.is_file():

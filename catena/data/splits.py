@@ -45,6 +45,20 @@ def assign_parts(
     return parts
 
 
+def parts_in_order(
+    records: int, test_fraction: float | None, validation_fraction: float | None
+) -> np.ndarray:
+    """The part of each of `records` in their order: the last are the test, those before it validation.
+
+    `validation_fraction` is a share of what the test leaves, as in `assign_parts`.
+    """
+    parts = np.full(records, "train", dtype=object)
+    end = records - round(records * (test_fraction or 0.0))
+    parts[end:] = "test"
+    parts[end - round(end * (validation_fraction or 0.0)) : end] = "validation"
+    return parts
+
+
 def check_parts(parts: pd.Series) -> None:
     """Raise `DataError` when a part has no records at all."""
     for part in ("train", "validation", "test"):

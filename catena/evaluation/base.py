@@ -56,6 +56,10 @@ class Evaluation(ABC):
     baselines: ClassVar[Mapping[str, tuple[str, Baseline]]] = {}
     default_baselines: ClassVar[tuple[str, ...]] = ()
 
+    def baseline_basis(self) -> object:
+        """What else the baselines' predictions depend on beside the data; must be JSON."""
+        return None
+
     def check_metric(self, metric: str) -> None:
         """Raise `SettingsError` for a name that is not in `metrics`."""
         if metric not in self.metrics:

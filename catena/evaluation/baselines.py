@@ -81,7 +81,7 @@ def baseline_predictions(
         if name == "backbone" and not has_weights(data.backbone):
             print("no backbone baseline: before training, this backbone has learned nothing", flush=True)
             continue
-        key = _key(name, content, data, evaluation.target)
+        key = _key(name, content, data, evaluation)
         kept = cache / f"{key}.parquet"
         found = _read(kept, len(data.test))
         if found is None:
@@ -186,9 +186,12 @@ def _content_hash(data: BaselineData) -> str:
     return digest.hexdigest()
 
 
-def _key(name: str, content: str, data: BaselineData, target: str) -> str:
+def _key(name: str, content: str, data: BaselineData, evaluation: Evaluation) -> str:
     """Hash of everything the baseline's predictions depend on."""
-    parts: list[object] = [_VERSION, name, target, content]
+    parts: list[object] = [_VERSION, name, evaluation.target, content]
+    basis = evaluation.baseline_basis()
+    if basis is not None:
+        parts.append(basis)
     if name == "backbone":
         weights = [sha256_file(path) for path in sorted(data.backbone.glob("*.safetensors"))]
         parts += [data.seed, data.backbone_records, data.max_length, weights]

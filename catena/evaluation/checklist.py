@@ -143,7 +143,6 @@ class Checklist:
         if isinstance(test, MinimumFunctionality):
             asked = test.asked(chance)
             ordered = any(case.better is not None for case in asked)
-            self._check_tolerance(test, any(case.better is None for case in asked))
             cases = [
                 _Case(self._inputs.record(case.text), expected=self._expected(case.label, case.text))
                 if case.better is None and case.text is not None
@@ -153,6 +152,7 @@ class Checklist:
                 )
                 for case in asked
             ]
+            self._check_tolerance(test, any(case.better is None for case in asked))
             label = None if test.label is None else str(test.label)
             return _Question(test, cases, self._claim(label) if ordered else None)
         self._check_tolerance(test, isinstance(test, Invariance))

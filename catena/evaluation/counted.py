@@ -108,6 +108,8 @@ class CountedEvaluation(Evaluation):
                         ),
                     }
                     for (name, sums), resampled in zip(theirs.items(), drawn[1:], strict=True)
+                    # a rival may have no such score
+                    if not np.isnan(resampled[metric]).all()
                 ],
                 "tables": [asdict(table) for table in self.tables(predictions)],
                 "plan": {

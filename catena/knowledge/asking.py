@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Kinds of answers: a stretch that a model read in a passage, or a whole passage or an answer of the list.
 READ, FOUND = "read", "found"
 #: The least confidence at which an answer is given, chosen on XQuAD's validation questions and BANKING77's
-#: training questions, most of which must be refused (docs/answering.md).
+#: training questions, which must be refused (docs/answering.md).
 DEFAULT_THRESHOLDS = {READ: 0.25, FOUND: 0.35}
 
 

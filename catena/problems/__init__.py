@@ -5,6 +5,7 @@ from __future__ import annotations
 from catena.problems.answering import Answering
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
 from catena.problems.classification import Classification
+from catena.problems.generation import Generation
 from catena.problems.images import Images
 from catena.problems.multilabel import Multilabel
 from catena.problems.ranking import Ranking
@@ -24,6 +25,7 @@ PROBLEMS: dict[str, type[Problem]] = {
         Answering,
         Translation,
         Images,
+        Generation,
     )
 }  # fmt: skip
 

@@ -12,10 +12,12 @@ import pandas as pd
 
 from catena.data.alignment import Alignment, align
 from catena.errors import SettingsError
+from catena.problems.answer_claims import answer_claim, answered_as
 from catena.problems.answer_features import ALLOWED, ENDS, STARTS, answer_features
 from catena.problems.answer_spans import Found, best_spans, span_candidates, token_overlap, token_scores
 from catena.problems.answers import canonical, from_canonical, read_answers, spans_as_text
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
+from catena.problems.claims import Claim, Row, without_classes
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -313,6 +315,27 @@ class Answering(Problem):
         from catena.evaluation.answering import AnsweringEvaluation
 
         return AnsweringEvaluation()
+
+    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
+        """That this is the answer, or that there is none."""
+        without_classes(about, self.name)
+        return [answer_claim(said)]
+
+    def expected(self, given: Any, inputs: Mapping[str, str], names: Mapping[str, str] | None) -> str:
+        """Acceptable answers in any form that the data may have, which must be in the passage."""
+        raw = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        context = inputs["context"]
+        return canonical((start, context[start:end]) for start, end in read_answers(raw, context))
+
+    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
+        return answered_as(said, expected)
+
+    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
+        """Whether the answers have the same words, wherever they stand."""
+        return answered_as(after, str(before["prediction"]))
+
+    def shown(self, said: Row) -> str:
+        return "; ".join(dict.fromkeys(text for _, text in from_canonical(said["prediction"]))) or "no answer"
 
 
 def _moved(target: str, context: str, alignment: Alignment | None) -> str:

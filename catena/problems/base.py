@@ -76,6 +76,10 @@ class Problem(ABC):
     weighs_classes: ClassVar[bool] = False
     #: Whether equal inputs have one right target, so that others contradict it.
     one_right_target: ClassVar[bool] = True
+    #: Whether targets keep their white space, because it is part of what is written.
+    keeps_white_space: ClassVar[bool] = False
+    #: Whether several records can share a row of a batch in training (`pack`).
+    packs: ClassVar[bool] = False
     #: Whether records are read as tokens; where not, there is no tokenizer.
     tokenizes: ClassVar[bool] = True
     #: Records that are encoded at once, which is what memory grows with.
@@ -102,6 +106,14 @@ class Problem(ABC):
     def raw_roles(self, columns: Mapping[str, str]) -> tuple[str, ...]:
         """The roles read from a file whose columns `data.columns` names."""
         return (*self.input_roles, self.target_role)
+
+    def asked_columns(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """The columns of a file to be predicted, by input role, where it is like the file learned from."""
+        return {role: columns[role] for role in self.input_roles if role in columns}
+
+    def refusals(self, records: pd.DataFrame) -> pd.Series:
+        """Why records with all their inputs cannot be predicted ("" where they can), one reason each."""
+        return pd.Series("", index=records.index, dtype="str")
 
     def compose(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
         """Raw roles → input roles and target, still raw; and why a record is unusable ("" if it is not)."""
@@ -155,6 +167,17 @@ class Problem(ABC):
         """
         return targets
 
+    def record_texts(self, records: pd.DataFrame) -> pd.Series:
+        """What records are known by: repeats are equal, and it decides the part; by default the inputs."""
+        text = records[self.input_roles[0]]
+        for role in self.input_roles[1:]:
+            text = text + "\n" + records[role]
+        return text
+
+    def compared_texts(self, records: pd.DataFrame) -> pd.Series:
+        """The texts by which near duplicates are found; by default `record_texts`."""
+        return self.record_texts(records)
+
     def label_names(self, records: pd.DataFrame) -> tuple[str, ...]:
         """The classes in the training records, in the order of the head's outputs."""
         classes = self.classes(records[self.target_role])
@@ -200,6 +223,12 @@ class Problem(ABC):
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
     ) -> dict[str, torch.Tensor]:
         """Features → padded tensors: `input_ids`, `attention_mask` `(batch, length)`, `labels`."""
+
+    def pack(
+        self, features: Sequence[Mapping[str, Any]], pad_token_id: int, width: int
+    ) -> dict[str, torch.Tensor]:
+        """Features → rows `(rows, width)` that hold several of them each, where the problem `packs`."""
+        raise NotImplementedError
 
     def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A training batch as the network sees it this time, drawn from torch's random state."""

@@ -19,6 +19,7 @@ FileFormat = Literal[
     "conll",
     "squad",
     "parallel",
+    "text",
     "parquet",
     "dataset",
     "images",
@@ -49,9 +50,10 @@ class DataSettings(Group):
         "with Orange's three header lines; `conll` has a token and its tags on each line and a blank line "
         "after each sentence; `squad` is SQuAD's JSON; `parallel` has a text file for each column, called "
         "`<part>.<column>` (`train: train` and a column `en` mean train.en or train.en.gz), whose lines "
-        "belong together; `dataset` is a folder saved by the `datasets` library; `images` is a folder with "
-        "one folder of pictures for each class; `numpy` is an `.npz` archive of images and labels, or an "
-        "`.npy` file of images beside one of labels. All but the last three may be gzipped (`.gz`).",
+        "belong together; `text` is plain text, cut into blocks; `dataset` is a folder saved by the "
+        "`datasets` library; `images` is a folder with one folder of pictures for each class; `numpy` is an "
+        "`.npz` archive of images and labels, or an `.npy` file of images beside one of labels. All but the "
+        "last three may be gzipped (`.gz`).",
     )
     train: str = Field("train.csv", description="Training file, relative to the data folder.")
     validation: str | None = Field(
@@ -69,6 +71,13 @@ class DataSettings(Group):
     )
     column_names: tuple[str, ...] | None = Field(
         None, description="Names of the columns of a file that has no header line."
+    )
+    block_characters: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="`text`: longest block, in characters, cut between words; 0 takes what stands between "
+        "blank lines as a document of its own and cuts nothing.",
     )
     columns: dict[str, str] = Field(
         {"text": "text", "label": "label"},
@@ -157,6 +166,12 @@ class PreparationSettings(Group):
     test_fraction: OpenFraction = Field(
         0.2, gt=0.0, description="Share split off for the test, where there is no test file."
     )
+    split: Literal["content", "order"] = Field(
+        "content",
+        description="What decides the part of a record where parts have no files of their own: a hash of "
+        "its `content`, which no other record can change, or its place: in `order`, the first records of the "
+        "file are for training, then come those for validation, and the last are the test.",
+    )
     split_seed: int = Field(
         0, ge=0, le=2**32 - 1, description="Another value gives another split by content hash."
     )
@@ -206,6 +221,11 @@ class TrainingSettings(Group):
         description="Token budget of a batch, padding included; batches hold texts of similar length.",
     )
     batch_size: int = Field(32, ge=1, description="Most records in a batch.")
+    packing: bool = Field(
+        False,
+        description="`generation`: several records share a row of a batch without seeing each other, in the "
+        "order of the shuffle and not by length; then only `batch_tokens` limits a batch.",
+    )
     gradient_accumulation: int = Field(
         1, ge=1, description="Batches whose gradients make one optimiser step."
     )
@@ -399,6 +419,15 @@ class Settings(Group):
             raise ValueError(
                 f"`backbone.type` {kind} is made from scratch and has no tokenizer of its own; set "
                 "`tokenization.tokenizer` to characters, wordpiece or bpe"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _conversations_are_cut_by_turns(self) -> Settings:
+        if self.problem.name == "generation" and self.training.max_length is not None:
+            raise ValueError(
+                "`training.max_length` would cut questions in the middle; leave it out and set "
+                "`tokenization.max_length`, to which conversations are shortened by whole turns"
             )
         return self
 

@@ -10,20 +10,23 @@ from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 from catena.settings.images import ImageAugmentationSettings, ImageSettings
 
+ProblemName = Literal[
+    "classification",
+    "multilabel",
+    "regression",
+    "tagging",
+    "ranking",
+    "answering",
+    "translation",
+    "generation",
+    "images",
+]
+
 
 class ProblemSettings(Group):
     """What is learned."""
 
-    name: Literal[
-        "classification",
-        "multilabel",
-        "regression",
-        "tagging",
-        "ranking",
-        "answering",
-        "translation",
-        "images",
-    ] = Field("classification", description="The problem's module in `catena/problems`.")
+    name: ProblemName = Field("classification", description="The problem's module in `catena/problems`.")
     separator: str = Field(
         "|",
         min_length=1,
@@ -76,6 +79,19 @@ class ProblemSettings(Group):
         "13a",
         description="`translation`: how sacreBLEU finds words in the target language; `zh` for Chinese, "
         "`char` for other writing without spaces, `none` where texts are tokenized already.",
+    )
+    form: Literal["conversation", "document", "text"] = Field(
+        "conversation",
+        description="`generation`: what a record is: a `conversation`, whose answers are learned; a "
+        "`document` that is written from its beginning to its end; or a block of running `text`, which "
+        "ends nowhere.",
+    )
+    prompt_characters: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="`generation`, `document` and `text`: length of the beginning that is given when a test "
+        "record is written on, about.",
     )
     decoding: DecodingSettings = Field(
         default_factory=lambda: DecodingSettings(),

@@ -31,6 +31,8 @@ class Plan:
     #: Optimiser steps at whose end an epoch is complete (the last may be cut short).
     epoch_ends: list[int]
     gradient_accumulation: int
+    #: Tokens of a row that several records share; none where each record has a row of its own.
+    packed: int | None = None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -62,19 +64,27 @@ def plan_training(
     gradient_accumulation: int,
     max_steps: int | None,
     seed: int,
+    packed: int | None = None,
 ) -> Plan:
     """Plan all batches of all epochs.
 
     Each epoch is shuffled by a generator of its own (seeded by `seed` and its number), cut into
     windows, sorted by length within each, and filled into batches of at most `batch_size`
     records and `batch_tokens` tokens, padding included; a longer record makes a batch alone.
+
+    With `packed`, the records of a window fill rows of that many tokens, the longest first and each into
+    the fullest row that has room (best-fit decreasing), and a batch is as many rows, drawn at random, as
+    `batch_tokens` allow; `batch_size` has no say.
     """
     lengths = np.asarray(lengths)
     batches: list[list[int]] = []
     ends: list[int] = []
     for number in range(int(np.ceil(epochs))):
         generator = np.random.Generator(np.random.PCG64([seed, number]))
-        epoch = _one_epoch(lengths, batch_tokens, batch_size, generator)
+        if packed is None:
+            epoch = _one_epoch(lengths, batch_tokens, batch_size, generator)
+        else:
+            epoch = _packed_epoch(lengths, batch_tokens, batch_size, packed, generator)
         share = min(1.0, epochs - number)
         if share < 1.0:
             epoch = epoch[: max(1, round(share * len(epoch)))]
@@ -89,7 +99,7 @@ def plan_training(
     if max_steps is not None:
         batches = batches[: max_steps * gradient_accumulation]
         ends[-1] = min(ends[-1], max_steps)
-    return Plan(batches, ends, gradient_accumulation)
+    return Plan(batches, ends, gradient_accumulation, packed)
 
 
 def plan_inference(
@@ -111,6 +121,41 @@ def _one_epoch(
         part = part[np.argsort(-lengths[part], kind="stable")]
         batches.extend(_fill(part, lengths, batch_tokens, batch_size))
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _packed_epoch(
+    lengths: np.ndarray, batch_tokens: int, batch_size: int, width: int, generator: np.random.Generator
+) -> list[list[int]]:
+    order = generator.permutation(len(lengths))
+    rows: list[list[int]] = []
+    window = _WINDOW * batch_size
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        rows += _packed_rows(part[np.argsort(-lengths[part], kind="stable")], lengths, width)
+    count = max(1, batch_tokens // width)
+    shuffled = [rows[index] for index in generator.permutation(len(rows))]
+    return [
+        [record for row in shuffled[at : at + count] for record in row]
+        for at in range(0, len(shuffled), count)
+    ]
+
+
+def _packed_rows(order: np.ndarray, lengths: np.ndarray, width: int) -> list[list[int]]:
+    """Rows of at most `width` tokens of the records in `order` (longest first)."""
+    rows: list[list[int]] = []
+    # by the room that is left, the rows that have it
+    by_room: list[list[int]] = [[] for _ in range(width + 1)]
+    for record in order.tolist():
+        length = min(int(lengths[record]), width)
+        room = next((room for room in range(length, width + 1) if by_room[room]), None)
+        if room is None:
+            rows.append([])
+            row, room = len(rows) - 1, width
+        else:
+            row = by_room[room].pop()
+        rows[row].append(record)
+        by_room[room - length].append(row)
+    return rows
 
 
 def _fill(order: np.ndarray, lengths: np.ndarray, batch_tokens: int, batch_size: int) -> list[list[int]]:

@@ -135,9 +135,14 @@ class Engine(Trainer):  # type: ignore[misc]
     def collate(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return self.problem.collate(features, self.pad_token_id, PAD_TO)
 
+    def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.plan.packed is None:
+            return self.collate(features)
+        return self.problem.pack(features, self.pad_token_id, self.plan.packed)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: DataLoader[Any] = DataLoader(
-            self.train_dataset, batch_sampler=self.plan.batches, collate_fn=self.collate
+            self.train_dataset, batch_sampler=self.plan.batches, collate_fn=self.collate_training
         )
         if self.args.world_size == 1:
             return loader

@@ -63,8 +63,10 @@ class Result:
     validation: dict[str, float] = field(default_factory=dict)
 
 
-def plan_for(data: TrainingData, settings: TrainingSettings, seed: int) -> Plan:
-    """The batches of the whole training."""
+def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: bool = False) -> Plan:
+    """The batches of the whole training. Raises `SettingsError` where rows are to be shared and cannot."""
+    if settings.packing and not packs:
+        raise SettingsError("`training.packing` is not there for this problem; leave it off.")
     return plan_training(
         data.training.lengths,
         batch_tokens=settings.batch_tokens,
@@ -73,6 +75,7 @@ def plan_for(data: TrainingData, settings: TrainingSettings, seed: int) -> Plan:
         gradient_accumulation=settings.gradient_accumulation,
         max_steps=settings.max_steps,
         seed=seed,
+        packed=int(data.statistics["max_length"]) if settings.packing else None,
     )
 
 
@@ -132,7 +135,7 @@ def finetune(
         blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
     model = method.prepare(network, settings.method)
-    plan = plan_for(data, training, settings.seed)
+    plan = plan_for(data, training, settings.seed, problem.packs)
     on_start(device, plan)
     engine = Engine(
         model,

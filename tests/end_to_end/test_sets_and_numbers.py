@@ -25,6 +25,35 @@ _TOPICS = {
 _COMMON = "the of said in a and to was on for would that it company after this year week month"
 
 
+SETS = """\
+tests:
+  - name: its own words
+    kind: minimum_functionality
+    cases:
+      - {text: wheat maize barley harvest the of said, labels: [grain]}
+      - {text: wheat maize barley harvest vessel port cargo seamen, labels: "ship; grain"}
+  - name: ships
+    kind: direction
+    label: ship
+    change: raise
+    texts: [wheat maize barley harvest]
+    perturbations: [append: vessel port cargo seamen]
+"""
+NUMBERS = """\
+tests:
+  - name: grain is dearer than ships
+    kind: minimum_functionality
+    cases:
+      - {better: the wheat of maize and barley harvest, worse: the vessel of port and cargo tanker}
+  - name: ships
+    kind: direction
+    change: lower
+    margin: 10
+    texts: [the wheat of maize]
+    perturbations: [append: vessel port cargo seamen]
+"""
+
+
 def _text(chance: random.Random, words: dict[str, int]) -> str:
     """A text with some words of each topic among common ones."""
     found = [
@@ -71,13 +100,17 @@ def _params(problem: str, file: str, columns: str, floor: str, baselines: str) -
         "accuracy: 0.2": floor,
         "baselines: [tfidf]": f"baselines: {baselines}",
         "name: tiny\n  train": "name: own\n  train",
+        "bootstrap_samples: 100": "bootstrap_samples: 100\n  behaviour: behaviour/own.yaml",
     }.items():
         assert old in text
         text = text.replace(old, new)
     return text
 
 
-def _run_chain(folder: Path, write: Callable[[Path, int, int], None], file: str, params: str) -> Path:
+def _run_chain(
+    folder: Path, write: Callable[[Path, int, int], None], file: str, params: str, behaviour: str
+) -> Path:
+    (folder / "behaviour" / "own.yaml").write_text(behaviour, encoding="utf-8")
     write(folder / "data" / "raw" / "own" / file, 320, 5)
     (folder / "params.yaml").write_text(params, encoding="utf-8")
     done = run(folder, "dvc", "repro")
@@ -100,7 +133,7 @@ def test_texts_with_several_classes_become_a_champion_that_says_sets(
         "micro_f1: 0.6",
         "[majority, tfidf]",
     )
-    _run_chain(folder, write_articles, "articles.jsonl", params)
+    _run_chain(folder, write_articles, "articles.jsonl", params, SETS)
     metrics = _report(folder, "evaluation/metrics.json")
     assert metrics["micro_f1"] > metrics["baselines"]["majority"]["micro_f1"]
     assert [name for name, _ in metrics["headline"]] == ["micro_f1", "macro_f1", "exact_match"]
@@ -111,6 +144,8 @@ def test_texts_with_several_classes_become_a_champion_that_says_sets(
     assert dict(parts["train"]["targets"])["records without a class"] > 0
     page = (folder / "reports" / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert "Class by class" in page
+    assert [test["passed"] for test in metrics["behaviour"]["results"]] == [True, True]
+    assert "All 2 behaviour tests passed." in page
 
     texts = ("wheat maize barley harvest vessel port cargo seamen", "the of said in a")
     lines = run(folder, "python", "-m", "catena.cli", "predict", "--json", *texts).stdout.splitlines()
@@ -127,9 +162,14 @@ def test_texts_with_numbers_become_a_champion_that_says_numbers_in_their_unit(
     folder = Path(shutil.copytree(tiny_template, tmp_path / "project"))
     columns = "text: text, target: price"
     params = _params("name: regression", "prices.csv", columns, "r2: 0.3", "[mean, tfidf]")
-    _run_chain(folder, write_prices, "prices.csv", params)
+    _run_chain(folder, write_prices, "prices.csv", params, NUMBERS)
     metrics = _report(folder, "evaluation/metrics.json")
     assert metrics["mae"] < metrics["baselines"]["mean"]["mae"]
+    assert [test["passed"] for test in metrics["behaviour"]["results"]] == [True, True]
+    text = "the wheat of maize said vessel"
+    done = run(folder, "python", "-m", "catena.cli", "explain", "--json", text)
+    words = {word["text"]: word["effect"] for word in json.loads(done.stdout)["claims"][0]["words"]}
+    assert words["vessel"] < 0 < words["maize"]  # of a price that ships lower and grain raises
     assert _report(folder, "registry.json")["decision"] == "promoted"
     assert "targets (training)" in (folder / "printed.txt").read_text(encoding="utf-8")
 

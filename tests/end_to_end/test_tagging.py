@@ -22,6 +22,26 @@ _WORDS = {
 }
 
 
+BEHAVIOUR = """\
+tests:
+  - name: banks are organizations
+    kind: minimum_functionality
+    templates: ["the {bank} was in", "for the {bank} that"]
+    slots: {bank: [Bank, Treasury, Bundesbank]}
+    entities: [{text: "{bank}", label: ORG}]
+  - name: a word more or less changes nothing
+    kind: invariance
+    records: 20
+    threshold: 0.5
+    perturbations: [append: the, drop_word]
+  - name: a bank is a place
+    about: It is not, so that this must fail.
+    kind: minimum_functionality
+    texts: [the Bank was in]
+    entities: [{text: Bank, label: LOC}]
+"""
+
+
 def write_conll(path: Path, count: int, seed: int) -> None:
     """Sentences in IOB1 whose capitalized words are places or organizations, of one word or two."""
     chance = random.Random(seed)
@@ -57,7 +77,8 @@ def test_a_conll_file_becomes_a_model_that_marks_entities(tiny_project: Path, tm
         "epochs": 6, "learning_rate": 0.01, "batch_size": 8, "batch_tokens": 256, "device": "cpu",
         "precision": "float32", "dropout": 0.0,
     }  # fmt: skip
-    values["evaluation"]["bootstrap_samples"] = 100
+    values["evaluation"] |= {"bootstrap_samples": 100, "behaviour": "behaviour/news.yaml"}
+    (tiny_project / "behaviour" / "news.yaml").write_text(BEHAVIOUR, encoding="utf-8")
     yaml.dump(values, params)
     run(tiny_project, "dvc", "add", "-q", "data/raw/news")
     run(tiny_project, "dvc", "repro", timeout=500)
@@ -70,7 +91,11 @@ def test_a_conll_file_becomes_a_model_that_marks_entities(tiny_project: Path, tm
     predictions = pd.read_parquet(tiny_project / "reports/evaluation/predictions.parquet")
     assert not predictions["truncated"].any()  # windows: sentences are longer than 16 tokens
     assert (predictions["n_tokens"] > 16).any()
-    assert "Entities by label" in (tiny_project / "reports/evaluation/report.html").read_text()
+    page = (tiny_project / "reports/evaluation/report.html").read_text()
+    assert "Entities by label" in page
+    assert [test["passed"] for test in metrics["behaviour"]["results"]] == [True, True, False]
+    assert metrics["behaviour"]["results"][0]["cases"] == 6
+    assert "Behaviour tests" in page and "a bank is a place" in page
     registry = json.loads((tiny_project / "reports/registry.json").read_text())
     assert str(registry["version"]) == "1"
 
@@ -80,6 +105,11 @@ def test_a_conll_file_becomes_a_model_that_marks_entities(tiny_project: Path, tm
     said = run(tiny_project, *catena, "predict", "--json", "to  Gulf")
     (entity,) = json.loads(json.loads(said.stdout)["prediction"])
     assert entity == [4, 8, "LOC"]
+    said = run(tiny_project, *catena, "explain", "--json", "the company said Gulf Canal was in the year")
+    (claim,) = json.loads(said.stdout)["claims"]
+    assert claim["name"] == "Gulf Canal (LOC)"
+    own = [word["text"] for word in claim["words"] if word["effect"] is None]
+    assert own == ["Gulf", "Canal"]
     (tmp_path / "news.test").rename(tmp_path / "more.conll")
     run(
         tiny_project,

@@ -54,7 +54,7 @@ def test_parallel_files_become_a_model_that_translates(tiny_project: Path, tmp_p
     values["tokenization"] |= {"tokenizer": "wordpiece", "vocabulary_size": 120, "vocabularies": "separate"}
     values["backbone"] |= {"layers": 1, "hidden_size": 48, "heads": 4, "intermediate_size": 96}
     values["training"] |= {
-        "epochs": 16, "learning_rate": 0.01, "batch_size": 32, "batch_tokens": 512, "dropout": 0.0,
+        "epochs": 24, "learning_rate": 0.01, "batch_size": 32, "batch_tokens": 512, "dropout": 0.0,
         "weight_averaging": 0.9, "evaluations_per_epoch": 1, "device": "cpu", "precision": "float32",
     }  # fmt: skip
     values["preparation"]["near_duplicates"] = "keep"

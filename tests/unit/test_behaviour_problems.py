@@ -73,11 +73,29 @@ def by_shared_words(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"prediction": [f"{score:.6f}" for score in scores], "score": scores})
 
 
+def by_first_word(records: pd.DataFrame) -> pd.DataFrame:
+    """Answering: the passage's word after the question's last one; none where that is not there."""
+    rows = []
+    for question, context in zip(records["question"], records["context"], strict=True):
+        found = re.search(rf"{question.split()[-1]} (\w+)", context)
+        start, text = (found.start(1), found.group(1)) if found else (-1, "")
+        rows.append(
+            {
+                "prediction": json.dumps([[start, text]] if found else []),
+                "answer": text,
+                "confidence": 0.8 if found else 0.6,
+                "no_answer": 0.1 if found else 0.6,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 PROBLEMS: dict[str, tuple[Model, tuple[str, ...]]] = {
     "regression": (by_length, ("3.0 ± 1.0",)),
     "multilabel": (by_words, ("land", "sea")),
     "tagging": (by_capitals, ("LOC", "PER")),
     "ranking": (by_shared_words, ()),
+    "answering": (by_first_word, ("answer", "no answer")),
 }
 
 
@@ -200,6 +218,25 @@ def test_pairs_have_a_text_for_each_input_and_better_items_score_more(tmp_path: 
     assert slots["passed"]
 
 
+def test_answers_are_expected_in_words_and_may_move_in_their_passage(tmp_path: Path) -> None:
+    content = """
+  - {name: said, kind: minimum_functionality, cases: [
+      {text: {question: who met, context: he met Ann}, answers: Ann},
+      {text: {question: who met, context: he met Ann and Bo}, answers: [Bo, Ann]},
+      {text: {question: who met, context: he met Ann}, answers: []},
+      {text: {question: who saw, context: he met Ann}, answers: []}]}
+  - {name: longer, kind: invariance, inputs: [context], texts: [{question: who met, context: he met Ann}],
+     perturbations: [prepend: yesterday, uppercase]}
+  - {name: there, kind: direction, change: raise, margin: 0.4, pairs: [
+      [{question: who met, context: nobody}, {question: who met, context: he met Ann}]]}
+"""
+    said, longer, there = results(tmp_path, "answering", content)
+    assert (said["passed_cases"], said["cases"]) == (3, 4)
+    assert (said["failures"][0]["expected"], said["failures"][0]["found"]) == ("no answer", "Ann (80%)")
+    assert [failure["found"] for failure in longer["failures"]] == ["no answer (60%)"]  # in capitals
+    assert there["passed"]
+
+
 @pytest.mark.parametrize(
     ("problem", "content", "sentence"),
     [
@@ -252,6 +289,11 @@ def test_pairs_have_a_text_for_each_input_and_better_items_score_more(tmp_path: 
             "tagging",
             "{name: t, kind: minimum_functionality, texts: [in Oslo], entities: [[3, 7, TOWN]]}",
             "names the label 'TOWN', which the model does not know",
+        ),
+        (
+            "answering",
+            "{name: t, kind: minimum_functionality, cases: [{text: {question: a, context: b}, answers: c}]}",
+            "'t' expects 'c': ",
         ),
         (
             "ranking",

@@ -35,7 +35,7 @@ def catena(*arguments: str) -> tuple[int, str, str]:
 def test_help_names_every_command_and_version_the_version() -> None:
     status, printed, _ = catena("--help")
     assert status == 0
-    for command in ("init", "fetch", "predict", "promote", "rollback", "lineage", "reproduce"):
+    for command in ("init", "fetch", "predict", "explain", "promote", "rollback", "lineage", "reproduce"):
         assert command in printed
     assert catena("--version") == (0, f"catena {__version__}\n", "")
 

@@ -180,6 +180,17 @@ def test_an_entity_keeps_its_own_words_and_counts_as_found_by_text_and_label() -
     assert claims("tagging", None, ("LOC", "PER"), "PER")[0].support(table).tolist() == [0.9, 0.0]
 
 
+def test_an_answer_is_asked_for_by_its_words_and_keeps_them() -> None:
+    (claim,) = claims("answering", {"prediction": '[[7,"the Sun"]]'}, ("answer",))
+    table = pd.DataFrame(
+        {"answer": ["the Sun", "Sun", "moon", ""], "confidence": [0.9, 0.8, 0.7, 0.6], "no_answer": 0.1}
+    )
+    assert claim.support(table).tolist() == [0.9, 0.8, 0.0, 0.0]
+    assert (claim.name, claim.own) == ("the Sun", {"context": [(7, 14)]})
+    (nothing,) = claims("answering", {"prediction": "[]"}, ("answer", "no answer"))
+    np.testing.assert_allclose(nothing.strength(table), np.log(0.1 / 0.9))
+
+
 def test_every_problem_can_be_asked_or_says_that_it_cannot(predictor: Predictor) -> None:
     for name, kind in PROBLEMS.items():
         problem = get_problem(name)

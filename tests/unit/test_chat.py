@@ -1,0 +1,90 @@
+"""A model of conversations: chat in turns and in pieces, MLflow's interface, files of prompts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from catena.bulk import predict_file
+from catena.chat import Chat
+from catena.errors import DataError, ModelError
+from catena.model_folder import write_card
+from catena.predictor import Predictor
+from catena.registry.loader import PackagedModel
+from catena.registry.packaging import signature
+from catena.settings import DataSettings
+from tests.tiny_language_model import write_language_backbone
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("chat") / "model"
+    write_language_backbone(made)
+    return made
+
+
+def predictor(folder: Path, target: Path, **problem: object) -> Predictor:
+    shutil.copytree(folder, target)
+    write_card(
+        target,
+        {
+            "problem": {"name": "generation", "decoding": {"max_new_tokens": 8}, **problem},
+            "label_names": [], "backbone": {"type": "pretrained"}, "method": {"name": "full"},
+            "tokenization": {"max_length": 96}, "cleaning": {}, "columns": {}, "fingerprint": "0" * 64,
+        },
+    )  # fmt: skip
+    return Predictor.load(target, device="cpu", precision="float32")
+
+
+def test_an_answer_comes_in_pieces_and_is_what_prediction_writes(folder: Path, tmp_path: Path) -> None:
+    model = predictor(folder, tmp_path / "model")
+    chat = Chat(model)
+    answer = "".join(chat.say("what is blue?"))
+    assert answer.strip() == model.predict(["what is blue?"])["prediction"][0]
+    turns = list(chat.turns)
+    if answer.strip():
+        assert [turn["role"] for turn in turns] == ["user", "assistant"]
+    chat.forget()
+    assert chat.turns == []
+
+
+def test_a_chat_goes_on_when_its_history_no_longer_fits(folder: Path, tmp_path: Path) -> None:
+    chat = Chat(predictor(folder, tmp_path / "model"), system="be short")
+    for number in range(6):
+        "".join(chat.say(f"question number {number}"))
+    assert chat.turns[0] == {"role": "system", "content": "be short"}
+
+
+def test_nothing_said_is_nothing_to_answer(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is nothing to answer"):
+        list(Chat(predictor(folder, tmp_path / "model")).say("  "))
+
+
+def test_only_models_of_conversations_converse(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="solves generation of the form text, so it does not converse"):
+        Chat(predictor(folder, tmp_path / "model", form="text"))
+
+
+def test_mlflow_is_asked_with_texts_or_messages_in_one_column(folder: Path, tmp_path: Path) -> None:
+    model = predictor(folder, tmp_path / "model")
+    assert signature(model.card).inputs.input_names() == ["prompt"]
+    messages = json.dumps([{"role": "user", "content": "what is blue?"}])
+    said = PackagedModel(model).predict(pd.DataFrame({"prompt": ["what is blue?", messages]}))
+    assert list(said.columns) == ["prediction", "confidence"]
+    assert said["prediction"][0] == said["prediction"][1]
+
+
+def test_what_is_no_conversation_in_a_file_is_skipped_with_its_row(folder: Path, tmp_path: Path) -> None:
+    model = predictor(folder, tmp_path / "model")
+    rows = [[{"role": "user", "content": "q"}], [{"role": "wizard", "content": "q"}]]
+    file = tmp_path / "asked.jsonl"
+    file.write_text("".join(json.dumps({"talk": row}) + "\n" for row in rows), encoding="utf-8")
+    columns = {"messages": "talk", **model.problem.asked_columns({"messages": "talk"})}
+    settings = DataSettings.model_validate({"columns": columns})
+    result = predict_file(model, file, tmp_path / "out.jsonl", settings)
+    assert (result.predicted, result.skipped) == (1, 1)
+    assert result.first_reason == "row 2: message of an unknown role 'wizard'"
