@@ -69,7 +69,8 @@ def test_conversations_become_a_model_that_answers(tiny_project: Path, tmp_path:
     values["backbone"] |= {"name": "tiny-lm", "source": "folder:backbone-lm"}
     values["method"] = {"name": "full"}
     values["training"] |= {
-        "epochs": 4, "learning_rate": 0.01, "batch_tokens": 1152, "packing": True, "device": "cpu", "precision": "float32",
+        "epochs": 4, "learning_rate": 0.01, "batch_tokens": 1152, "packing": True, "device": "cpu",
+        "precision": "float32",
     }  # fmt: skip
     values["evaluation"]["bootstrap_samples"] = 100
     yaml.dump(values, params)
