@@ -60,6 +60,8 @@ def inspect_generation(path: Path, wanted: Wanted) -> Inspection | None:
         return None
     if said:
         wanted.check_roles("generation", ("messages", "text", *_NAMES))
+    elif not set(wanted.columns) <= {"messages", *_NAMES}:
+        return None  # a column of texts is for any problem
     if not wanted.options() and _is_running_text(path, said):
         settings = DataSettings(
             name="data",
