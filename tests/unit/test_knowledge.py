@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from catena.cli import app
-from catena.errors import DataError, ModelError
+from catena.errors import DataError, ModelError, SettingsError
 from catena.evaluation.ranked_lists import bm25
 from catena.knowledge.asking import FOUND, READ, Reply, ask
 from catena.knowledge.checking import is_right, levels, lowest_threshold, read_questions
@@ -167,6 +167,36 @@ def test_a_knowledge_base_is_the_same_after_it_was_stored(tmp_path: Path, folder
     found = [base.search(questions, 3, tmp_path / "encoder") for base in (built, loaded)]
     assert found[0] == found[1]
     assert all(len(hits) == 3 and 0 <= hits[0].match <= 1 for hits in found[0])
+
+
+@pytest.mark.parametrize(
+    "place", ["documents", "documents/more", "documents/base", ".", "photos", "notes.md"]
+)
+def test_no_folder_of_the_users_is_replaced_by_a_knowledge_base(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"a picture")
+    (tmp_path / "notes.md").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status, _, sentence = catena("knowledge", "build", "--input", folder, "--output", place, "--words-only")
+    assert status == 2 and "folder" in sentence
+    with pytest.raises(SettingsError, match="would be deleted"):
+        KnowledgeBase.build(read_passages(folder, 150)[0], None).save(Path("photos"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_older_knowledge_base_is_replaced(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    for count in (7, 6):
+        status, _, _ = catena("knowledge", "build", "--input", folder, "--output", "base", "--words-only")
+        assert status == 0 and len(KnowledgeBase.load(tmp_path / "base").passages) == count
+        (folder / "faq.csv").write_text("question,answer\nWhere is my invoice?,It is in the archive.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "documents"]
 
 
 def test_other_weights_than_those_it_was_made_with_are_refused(tmp_path: Path, folder: Path) -> None:
