@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -166,6 +168,19 @@ def test_a_sentence_without_end_and_a_script_without_spaces_are_divided_too(tmp_
     assert sum(one.source == "a.txt" for one in found) == 4
     chinese = [one.text for one in found if one.source == "b.txt"]
     assert len(chinese) > 1 and all(" " not in text and len(text) < 60 for text in chinese)
+
+
+def test_long_texts_without_ends_of_sentences_are_divided_in_time_that_grows_with_them(
+    tmp_path: Path,
+) -> None:
+    words = [f"word{n}" for n in range(80_000)]
+    (tmp_path / "a.txt").write_text(" ".join(words))
+    started = time.perf_counter()
+    found, _ = read_passages(tmp_path, 40)
+    seconds = time.perf_counter() - started
+    assert [word for one in found for word in one.text.split()] == words
+    assert len(found) == 2_000
+    assert seconds < 15  # a second or two; with all words found anew for each passage it takes minutes
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
