@@ -26,6 +26,8 @@ _FORMAT = 1
 _TOKENS = 256
 #: What sharing all of its words with a question is worth beside a cosine of 1 (see docs/answering.md).
 _WORDS_SHARE = 0.5
+#: Questions are compared with all passages in blocks of about so many pairs (8 MB in each table).
+_CELLS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,21 @@ class KnowledgeBase:
         """
         if not questions:
             return []
+        vectors = self._embedded(questions, encoder) if self.vectors is not None else None
+        found: list[list[Hit]] = []
+        block = max(_CELLS // len(self.passages), 1)
+        for begin in range(0, len(questions), block):
+            part = slice(begin, begin + block)
+            found += self._found(questions[part], count, None if vectors is None else vectors[part])
+        return found
+
+    def _found(self, questions: Sequence[str], count: int, vectors: np.ndarray | None) -> list[list[Hit]]:
+        """The best passages for a few questions, whose embeddings `vectors` are, if there are any."""
         shared = self.words.scores(questions)
         scores = shared / np.maximum(shared.max(axis=1, keepdims=True), 1e-9)
         cosines = None
-        if self.vectors is not None:
-            cosines = self._embedded(questions, encoder) @ self.vectors.T
+        if vectors is not None and self.vectors is not None:
+            cosines = vectors @ self.vectors.T
             scores = cosines + _WORDS_SHARE * scores
         count = min(count, len(self.passages))
         found = []

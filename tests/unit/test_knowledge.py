@@ -227,6 +227,32 @@ def test_coverage_is_the_share_of_the_words_by_rarity() -> None:
     assert index.coverage("?", 0) == 0.0
 
 
+def test_questions_together_find_what_each_finds_alone_in_tables_of_bounded_size() -> None:
+    texts = [f"passage {n} of {n % 7} and {n % 11}" for n in range(2_000)]
+    base = KnowledgeBase.build([Passage(text, "a.txt", n) for n, text in enumerate(texts)], None)
+    questions = [f"what of {n} and {n % 13}" for n in range(1_500)]
+    base.search(questions[:1], 1)  # what is kept for later is not measured
+    tracemalloc.start()
+    try:
+        found = base.search(questions, 1)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 30e6  # one table of all pairs alone would take 24 MB, and several are needed
+    for at in (0, 700, 1_499):
+        assert found[at] == base.search([questions[at]], 1)[0]
+
+
+def test_what_questions_need_of_the_index_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = KnowledgeBase.build([Passage(f"passage {n}", "a.txt", n) for n in range(50)], None)
+    made: list[int] = []
+    bincount = np.bincount
+    monkeypatch.setattr(np, "bincount", lambda *given, **named: made.append(1) or bincount(*given, **named))
+    hits = base.search([f"passage {n}" for n in range(20)], 10)
+    assert sum(map(len, hits)) == 200 and hits[3][0].passage.row == 3
+    assert len(made) <= 2
+
+
 def test_a_knowledge_base_is_the_same_after_it_was_stored(tmp_path: Path, folder: Path) -> None:
     write_backbone(tmp_path / "encoder")
     passages, _ = read_passages(folder, 150)
