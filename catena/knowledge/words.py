@@ -101,7 +101,8 @@ class WordIndex:
     def _rarity(self) -> np.ndarray:
         """Of each word of the vocabulary, as BM25 weighs it."""
         frequency = np.bincount(self.indices, minlength=len(self.vocabulary))
-        return np.log(1 + (len(self.indptr) - 1 - frequency + 0.5) / (frequency + 0.5))
+        rarity: np.ndarray = np.log(1 + (len(self.indptr) - 1 - frequency + 0.5) / (frequency + 0.5))
+        return rarity
 
     def is_sound(self, passages: int) -> bool:
         """Whether the arrays belong together and point nowhere outside."""

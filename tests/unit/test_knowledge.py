@@ -356,6 +356,39 @@ def test_a_reply_is_right_where_it_says_much_the_same_or_holds_the_answer() -> N
     assert not is_right(reply("It was", 1.0, FOUND), "")
 
 
+@pytest.mark.parametrize(
+    ("passage", "answer", "right"),
+    [
+        ("It opened in 2010.", "10", False),
+        ("It opened in 2010.", "2010", True),
+        ("From 1990\u20132010 it was open.", "2010", True),
+        ("From 1990-2010 it was open.", "1990-2010", True),
+        ("It cost 10,000 crowns, or 3.14 a head.", "10", False),
+        ("It cost 10,000 crowns, or 3.14 a head.", "14", False),
+        ("It cost 10,000 crowns, or 3.14 a head.", "10000 crowns", True),
+        ("Tesla's Category A", "Tesla", True),
+        ("in the U.S. since then", "US", True),
+        ("bus stop", "us", False),
+        ("the cat and the dog", "cat dog", False),
+        ("virtual_card_not_working", "card_not_working", False),
+        ("card_not_working", "card_not_working", True),
+        ("anything at all", "?!", False),
+        ("anything at all", "the", False),
+        ("?!", "the", False),
+        ("我们去北京。", "北京", True),
+        ("我们去北京。", "南京", False),
+    ],
+)
+def test_a_passage_holds_an_answer_only_as_whole_words(passage: str, answer: str, right: bool) -> None:
+    assert is_right(reply(passage, 1.0, FOUND), answer) is right
+
+
+def test_a_read_reply_is_not_right_by_being_as_empty_as_the_answer() -> None:
+    assert not is_right(reply("The", 1.0), "?!")
+    assert is_right(reply("A", 1.0), "a") and not is_right(reply("A", 1.0), "The")
+    assert is_right(reply("10", 1.0), "10") and not is_right(reply("2010", 1.0), "10")
+
+
 def test_levels_count_what_is_answered_right_and_refused_by_hand() -> None:
     replies = [reply("a", 0.9), reply("b", 0.5), reply("x", 0.5), reply("y", 0.3), reply("z", 0.6)]
     answers = ["a", "b", "c", "", ""]
