@@ -184,16 +184,7 @@ class Tagging(Problem):
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
     ) -> dict[str, torch.Tensor]:
-        import torch
-
-        batch = pad_inputs(features, pad_token_id, pad_to)
-        for name, filling in (("shape_ids", 0), ("labels", IGNORED)):
-            if name in features[0]:
-                values = np.full(batch["input_ids"].shape, filling, dtype=np.int64)
-                for row, feature in enumerate(features):
-                    values[row, : len(feature[name])] = feature[name]
-                batch[name] = torch.from_numpy(values)
-        return batch
+        return pad_inputs(features, pad_token_id, pad_to, {"shape_ids": 0, "labels": IGNORED})
 
     def loss(
         self,
