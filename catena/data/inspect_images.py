@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,7 @@ def _folder(folder: Path) -> tuple[dict[str, str], Counter[str], list[tuple[int,
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 sizes.append((image.width, image.height, image.mode in ("1", "L", "LA", "I;16")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError):
             unreadable += 1
     if unreadable:
         notes.append(f"{unreadable:,} of {unreadable + len(sizes):,} files looked at are no images")
