@@ -181,8 +181,6 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         characters=lengths(characters),
         words=lengths(words),
         max_length=min(max(-(-int(estimate) // 16) * 16, 32), 256),
-        unescape_html=False,
-        strip_quotes=False,
         unspaced=unspaced_share(texts[:_SAMPLE]),
         latin=latin_share(texts[:_SAMPLE]),
         notes=tuple(notes),

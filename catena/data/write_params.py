@@ -67,8 +67,7 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     """Copy the files, unless they lie there already."""
     sources = [
         file
-        for path in (inspection.path, inspection.test)
-        if path is not None
+        for path in inspection.files
         for file in ([path] if path.is_dir() else record_files(path, inspection.data))
     ]
     if all((target / path.name).exists() and _same(path, target / path.name) for path in sources):
@@ -102,6 +101,8 @@ def _params(inspection: Inspection, name: str) -> str:
         format=(inspection.format, ""),
         train=(inspection.path.name, f"{inspection.records:,} records"),
     )
+    if inspection.validation is not None:
+        data["validation"] = inspection.validation.name
     if inspection.test is not None:
         data["test"] = inspection.test.name
     settings = inspection.data
@@ -130,7 +131,8 @@ def _params(inspection: Inspection, name: str) -> str:
     if inspection.strip_quotes:
         preparation["strip_quotes"] = True
         preparation.yaml_add_eol_comment("most texts are enclosed in quotes", "strip_quotes")
-    preparation["validation_fraction"] = 0.1
+    if inspection.validation is None:
+        preparation["validation_fraction"] = 0.1
     if inspection.test is None:
         preparation["test_fraction"] = 0.2
         preparation.yaml_add_eol_comment("there is no test file", "test_fraction")
