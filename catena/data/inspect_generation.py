@@ -144,7 +144,8 @@ def _roles(
     """The columns by role; None where the file neither looks like this problem nor is said to be of it."""
     said = wanted.problem == "generation"
     given = {"prompt": wanted.text, "response": wanted.label, **wanted.columns}
-    if "messages" in wanted.columns or "text" in wanted.columns:
+    # A column of texts is of many problems, one of messages of this alone.
+    if "messages" in wanted.columns or (said and "text" in wanted.columns):
         role = "messages" if "messages" in wanted.columns else "text"
         return {role: wanted.columns[role]}
     if kind == "jsonl":
