@@ -51,7 +51,7 @@ def predict_file(
     predicted = skipped = 0
     first_reason: str | None = None
     with _writer(target) as write:
-        for batch in read_records(source, settings, roles, keep=keep):
+        for batch in read_records(source, settings, roles, keep=keep, contents=predictor.problem.contents):
             for row, reason in zip(batch.broken["row"], batch.broken["reason"], strict=True):
                 first_reason = first_reason or f"row {row}: {reason}"
             skipped += len(batch.broken)

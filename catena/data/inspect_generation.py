@@ -206,7 +206,7 @@ def _measured(
     texts: list[str] = []
     unusable: Counter[str] = Counter()
     records = broken = 0
-    for batch in read_records(path, settings, roles):
+    for batch in read_records(path, settings, roles, contents=problem.contents):
         composed, reasons = problem.compose(batch.records)
         records += len(composed)
         broken += len(batch.broken)
@@ -218,7 +218,7 @@ def _measured(
         raise DataError(f"{path.name} has no usable record{reason}; correct the file or name its columns.")
     if test is not None:
         settings = settings.model_copy(update={"test": test.name})
-        for _ in read_records(test, settings, roles):
+        for _ in read_records(test, settings, roles, contents=problem.contents):
             break  # the columns are there
     series = pd.Series(texts, dtype="str")
     words = word_counts(series)

@@ -21,6 +21,7 @@ from catena.data.inspection import Inspection, Wanted
 from catena.data.pictures import FORMATS, printable
 from catena.data.quality import lengths
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def _arrays(
     columns = {"image": image.name, "label": label}
     settings = DataSettings.model_validate({"format": "numpy", "columns": columns})
     classes: Counter[str] = Counter()
-    for batch in read_records(path, settings, ("image", "label"), target="label"):
+    contents = get_problem("images").contents
+    for batch in read_records(path, settings, ("image", "label"), target="label", contents=contents):
         classes.update(batch.records["label"])
     grey = len(image.shape) == 3 or image.shape[3] == 1
     return columns, classes, [(image.shape[2], image.shape[1], grey)], []

@@ -30,6 +30,7 @@ from catena.data.pictures import (
 from catena.data.preparation import prepare
 from catena.errors import ChecksumError, DataError, SettingsError
 from catena.problems import get_problem
+from catena.problems.images import Images
 from catena.settings import DataSettings, ImageSettings, ProblemSettings, Settings
 from tests.drawn_images import SHAPES, draw, png, write_folder
 
@@ -44,7 +45,9 @@ def settings(**values: object) -> ImageSettings:
 def read(path: Path, target: str | None = "label", **data: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = DataSettings.model_validate({"columns": COLUMNS, **data})
     roles = ("image", "label") if target else ("image",)
-    batches: list[Batch] = list(read_records(path, chosen, roles, target=target, keep=chosen.keep))
+    batches: list[Batch] = list(
+        read_records(path, chosen, roles, target=target, keep=chosen.keep, contents=Images.contents)
+    )
     return tuple(  # type: ignore[return-value]
         pd.concat([getattr(batch, part) for batch in batches], ignore_index=True)
         for part in ("records", "broken")
@@ -272,7 +275,8 @@ def test_a_table_of_large_pictures_is_read_a_few_megabytes_at_a_time(tmp_path: P
         with (tmp_path / name).open("wb") as stream:
             stream.truncate(17 << 20)
     (tmp_path / "train.csv").write_text("image,label\n" + "".join(f"{name},a\n" for name in names))
-    batches = read_records(tmp_path / "train.csv", DataSettings.model_validate({"columns": COLUMNS}))
+    chosen = DataSettings.model_validate({"columns": COLUMNS})
+    batches = read_records(tmp_path / "train.csv", chosen, contents=Images.contents)
     rows = []
     for batch in batches:
         rows.append(batch.records["row"].tolist())
