@@ -114,7 +114,6 @@ def generation_params(root: CommentedMap, inspection: Inspection) -> None:
         learning_rate=(0.0002, ""),
         batch_size=(8, ""),
         batch_tokens=(2048, ""),
-        packing=(True, "short records share a row, without seeing each other"),
     )
     root["evaluation"] = group(baselines=(["backbone", "ngram" if running else "nearest"], ""))
     root["gate"] = group(floors=(group(bits_per_byte=(3.0, "a ceiling, since fewer are better")), ""))

@@ -63,14 +63,14 @@ def test_conversations_become_a_model_that_answers(tiny_project: Path, tmp_path:
     assert values["problem"]["name"] == "generation"
     assert values["problem"]["form"] == "conversation"
     assert values["data"]["columns"] == {"messages": "messages"}
-    assert values["training"]["packing"] is True
     values["preparation"]["near_duplicates"] = "off"
     values["problem"]["decoding"]["max_new_tokens"] = 12
     values["tokenization"]["max_length"] = 192
     values["backbone"] |= {"name": "tiny-lm", "source": "folder:backbone-lm"}
     values["method"] = {"name": "full"}
     values["training"] |= {
-        "epochs": 4, "learning_rate": 0.01, "batch_tokens": 1152, "device": "cpu", "precision": "float32",
+        "epochs": 4, "learning_rate": 0.01, "batch_tokens": 1152, "packing": True, "device": "cpu",
+        "precision": "float32",
     }  # fmt: skip
     values["evaluation"]["bootstrap_samples"] = 100
     yaml.dump(values, params)
