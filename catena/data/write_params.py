@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from io import StringIO
@@ -14,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from catena.data.commented import group
 from catena.data.formats import record_files
 from catena.data.inspection import Inspection
+from catena.data.pictures import printable
 from catena.data.recognition import RECOGNISED
 from catena.errors import DataError, SettingsError
 from catena.files import complete_file, complete_folder, sha256_file, sha256_folder
@@ -82,8 +84,21 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
             if path.is_dir():
                 # Links are copied as links, so that nothing from elsewhere comes in unseen.
                 shutil.copytree(path, partial / path.name, symlinks=True)
+                _rename(partial / path.name)
             else:
                 shutil.copyfile(path, partial / path.name)
+
+
+def _rename(folder: Path) -> None:
+    """Give names that are not UTF-8 the form in which they are shown, since DVC takes no others."""
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            shown = printable(name)
+            if shown == name:
+                continue
+            if os.path.lexists(Path(place, shown)):
+                raise DataError(f"{folder.name} holds {shown} twice, once not in UTF-8; rename one.")
+            Path(place, name).rename(Path(place, shown))
 
 
 def _same(one: Path, other: Path) -> bool:
