@@ -141,7 +141,8 @@ def sha256_folder(folder: Path) -> str:
     """Hexadecimal SHA-256 over the relative names and contents of all files below `folder`."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        # the file system's own bytes, since not every name is UTF-8
+        digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
         digest.update(bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()
 

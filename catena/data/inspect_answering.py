@@ -19,6 +19,7 @@ from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, sample_bytes
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.problems.answers import read_answers
 from catena.settings import DataSettings
 
@@ -127,7 +128,8 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
     kinds: Counter[str] = Counter()
     unusable: Counter[str] = Counter()
     broken = records = 0
-    for batch in read_records(path, settings, _ROLES):
+    contents = get_problem("answering").contents
+    for batch in read_records(path, settings, _ROLES, contents=contents):
         broken += len(batch.broken)
         records += len(batch.records)
         rows = zip(*(batch.records[role] for role in _ROLES), strict=True)
@@ -147,7 +149,7 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         reason = f": {unusable.most_common(1)[0][0]}" if unusable else ""
         raise DataError(f"{path.name} has no usable question{reason}; correct the file or name its columns.")
     if test is not None:
-        for _ in read_records(test, settings, _ROLES):
+        for _ in read_records(test, settings, _ROLES, contents=contents):
             break  # the columns are there
     texts = pd.Series(list(passages), dtype="str")
     words = word_counts(texts)

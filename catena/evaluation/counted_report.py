@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from catena.evaluation import figures
@@ -127,7 +126,7 @@ def _mistakes(source: ReportSource, evaluation: CountedEvaluation) -> dict[str, 
         "wrong": int((right < 1.0).sum()),
         "rows": [
             {
-                "where": _where(records.iloc[row]),
+                "where": evaluation.where({str(name): value for name, value in records.iloc[row].items()}),
                 "inputs": [evaluation.shown(records.iloc[row], name, plan) for name in columns],
                 "target": evaluation.shown(records.iloc[row], evaluation.target, plan),
                 "prediction": evaluation.shown(records.iloc[row], "prediction", plan),
@@ -137,14 +136,14 @@ def _mistakes(source: ReportSource, evaluation: CountedEvaluation) -> dict[str, 
     }
 
 
-def _where(record: pd.Series) -> str:
-    return f"{record['source']}, row {record['row']}" if "source" in record and "row" in record else ""
-
-
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Titles, and rows of values, each with whether it is running text."""
+    running = table.get("running", ())
     return {
         **table,
-        "rows": [[row.get(key) for key in table["columns"]] for row in table["rows"][:_MOST_ROWS]],
+        "rows": [
+            [(row.get(key), key in running) for key in table["columns"]] for row in table["rows"][:_MOST_ROWS]
+        ],
     }
 
 

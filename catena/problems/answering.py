@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
@@ -44,6 +45,7 @@ class Answering(Problem):
     name = "answering"
     input_roles = ("question", "context")
     target_role = "answers"
+    contents: ClassVar[Mapping[str, Content]] = {"answers": "json"}
     split_roles = ("context",)
     fewest_classes = 0
     truncates = False

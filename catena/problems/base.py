@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ProblemSettings, TokenizationSettings
@@ -66,6 +67,8 @@ class Problem(ABC):
     #: Roles a user's columns play: those the model reads, and the one it learns to say.
     input_roles: ClassVar[tuple[str, ...]]
     target_role: ClassVar[str]
+    #: What columns hold that are not plain text, by the role they play.
+    contents: ClassVar[Mapping[str, Content]] = {}
     #: Inputs that decide the part a record goes to; by default all of them.
     split_roles: ClassVar[tuple[str, ...] | None] = None
     #: Classes that the training part must hold at least; 0 where targets have no classes.

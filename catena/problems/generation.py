@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.problems.chat_tokens import Tokens
     from catena.settings import TokenizationSettings
@@ -51,6 +52,7 @@ class Generation(Problem):
     name = "generation"
     input_roles = ("prompt",)
     target_role = "response"
+    contents: ClassVar[Mapping[str, Content]] = {"messages": "json", "prompt": "json"}
     fewest_classes = 0
     truncates = False
     one_right_target = False

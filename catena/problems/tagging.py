@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
@@ -54,6 +55,7 @@ class Tagging(Problem):
     name = "tagging"
     input_roles = ("text",)
     target_role = "entities"
+    contents: ClassVar[Mapping[str, Content]] = {"text": "tokens", "entities": "json"}
     fewest_classes = 1
     truncates = False
     token_features = frozenset({"labels", "shape_ids", "word_starts", "word_ends"})

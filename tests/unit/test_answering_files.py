@@ -16,6 +16,7 @@ from catena.data.inspect import inspect_file, write_params
 from catena.data.preparation import Prepared, prepare
 from catena.errors import DataError
 from catena.problems import get_problem
+from catena.problems.answering import Answering
 from catena.problems.answers import from_canonical, read_answers
 from catena.settings import DataSettings, Settings, load_settings, parse_settings
 
@@ -43,7 +44,7 @@ def squad(path: Path, paragraphs: list[dict[str, Any]]) -> Path:
 
 def read(path: Path, **more: Any) -> Batch:
     settings = DataSettings.model_validate({"name": "x", "columns": COLUMNS, "keep": ["title"], **more})
-    (batch,) = read_records(path, settings, tuple(COLUMNS), keep=settings.keep)
+    (batch,) = read_records(path, settings, tuple(COLUMNS), keep=settings.keep, contents=Answering.contents)
     return batch
 
 
@@ -232,7 +233,7 @@ def test_parquet_files_in_the_form_of_the_datasets_library_are_read(tmp_path: Pa
         {"question": ["Who?", "Why?"], "context": ["Anna left."] * 2, "answers": answers}
     ).to_parquet(tmp_path / "q.parquet")
     settings = DataSettings.model_validate({"name": "x", "columns": COLUMNS})
-    (batch,) = read_records(tmp_path / "q.parquet", settings, tuple(COLUMNS))
+    (batch,) = read_records(tmp_path / "q.parquet", settings, tuple(COLUMNS), contents=Answering.contents)
     spans = [read_answers(raw, "Anna left.") for raw in batch.records["answers"]]
     assert spans == [[(0, 4)], []]
 
