@@ -11,7 +11,8 @@ import pytest
 
 from catena.bulk import predict_file
 from catena.chat import Chat
-from catena.errors import DataError, ModelError
+from catena.errors import DataError, ModelError, SettingsError
+from catena.explanation import explain
 from catena.model_folder import write_card
 from catena.predictor import Predictor
 from catena.registry.loader import PackagedModel
@@ -57,6 +58,18 @@ def test_a_chat_goes_on_when_its_history_no_longer_fits(folder: Path, tmp_path: 
     for number in range(6):
         "".join(chat.say(f"question number {number}"))
     assert chat.turns[0] == {"role": "system", "content": "be short"}
+
+
+def test_words_are_left_out_of_a_question_and_not_of_the_json_around_it(folder: Path, tmp_path: Path) -> None:
+    model = predictor(folder, tmp_path / "model")
+    question = {"role": "user", "content": "what is blue?"}
+    one = explain(model, {"prompt": json.dumps([question])})
+    assert one.inputs == {"prompt": "what is blue?"}
+    assert [piece.text for piece in one.pieces] == ["what", "is", "blue?"]
+    assert one.claims == explain(model, {"prompt": "what is blue?"}).claims
+    several = [question, {"role": "assistant", "content": "the sky"}, question]
+    with pytest.raises(SettingsError, match="Words can be left out of running text only"):
+        explain(model, {"prompt": json.dumps(several)})
 
 
 def test_nothing_said_is_nothing_to_answer(folder: Path, tmp_path: Path) -> None:
