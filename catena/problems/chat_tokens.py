@@ -62,7 +62,7 @@ class ChatTokens:
         while len(found.given) + len(found.wanted) > self._max_length and len(turns) > opening + 2:
             turns = turns[:opening] + turns[opening + 2 :]
             found = self._tokens(turns, answer)
-        return self._fitted(found, total)
+        return fitted(found, total, self._max_length, self._tokenizer)
 
     def _harmless(self, text: str) -> str:
         """The text without what the tokenizer would take for the end of a turn, or the like."""
@@ -137,9 +137,6 @@ class ChatTokens:
         end = int(self._tokenizer.eos_token_id)
         at = ids.index(end) + 1 if end in ids else len(ids)
         return (ids[:at], ids[at:]) if end in ids else ([*ids, end], [])
-
-    def _fitted(self, found: Tokens, total: int) -> Tokens:
-        return fitted(found, total, self._max_length, self._tokenizer)
 
 
 def text_tokens(
