@@ -28,14 +28,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def predictor(folder: Path, target: Path, **problem: object) -> Predictor:
+def predictor(
+    folder: Path, target: Path, cleaning: dict[str, object] | None = None, **problem: object
+) -> Predictor:
     shutil.copytree(folder, target)
     write_card(
         target,
         {
             "problem": {"name": "generation", "decoding": {"max_new_tokens": 8}, **problem},
             "label_names": [], "backbone": {"type": "pretrained"}, "method": {"name": "full"},
-            "tokenization": {"max_length": 96}, "cleaning": {}, "columns": {}, "fingerprint": "0" * 64,
+            "tokenization": {"max_length": 96}, "cleaning": cleaning or {}, "columns": {},
+            "fingerprint": "0" * 64,
         },
     )  # fmt: skip
     return Predictor.load(target, device="cpu", precision="float32")
@@ -51,6 +54,27 @@ def test_an_answer_comes_in_pieces_and_is_what_prediction_writes(folder: Path, t
         assert [turn["role"] for turn in turns] == ["user", "assistant"]
     chat.forget()
     assert chat.turns == []
+
+
+def test_what_is_said_is_cleaned_as_the_training_data_were(folder: Path, tmp_path: Path) -> None:
+    chat = Chat(predictor(folder, tmp_path / "model", cleaning={"lowercase": True}), system="Be SHORT")
+    chat.turns.append({"role": "user", "content": "Cafe\u0301?  \r\nWHY"})
+    text = chat._predictor.tokenizer.decode(chat.tokens())
+    assert text == (
+        "<|im_start|>system\nbe short<|im_end|>\n<|im_start|>user\ncaf\u00e9?\nwhy<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_what_no_tokenizer_can_read_is_refused_and_the_conversation_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    chat = Chat(predictor(folder, tmp_path / "model"), system=" ")
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        list(chat.say("hi \ud83d"))
+    assert chat.turns == []
+    "".join(chat.say("hi"))
+    assert chat.turns[:1] in ([], [{"role": "user", "content": "hi"}])
 
 
 def test_a_chat_goes_on_when_its_history_no_longer_fits(folder: Path, tmp_path: Path) -> None:
