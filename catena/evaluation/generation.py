@@ -103,8 +103,9 @@ class GenerationEvaluation(CountedEvaluation):
         if column == "prediction":
             return records["target_loss"].to_numpy(dtype=np.float64)
         if f"{column}:confidence" in records:
-            per_byte = records[f"{column}:confidence"].to_numpy(dtype=np.float64)
-            return -per_byte * records["target_bytes"].to_numpy(dtype=np.float64)
+            per_byte = -records[f"{column}:confidence"].to_numpy(dtype=np.float64)
+            sizes: Floats = records["target_bytes"].to_numpy(dtype=np.float64)
+            return per_byte * sizes
         return np.full(len(records), np.nan)
 
     def scores(self, sums: Floats) -> dict[str, Floats]:
