@@ -80,25 +80,21 @@ class Chat:
 
     def _write(self, streamer: Any, failure: list[BaseException]) -> None:
         """Write the answer to `streamer`, beams excepted, which have no one text until the end."""
-        import torch
-
-        from catena.decoding.writing import generation_config
+        from catena.decoding.writing import write_texts
 
         predictor = self._predictor
         try:
             settings = predictor.problem.settings.decoding
             if settings.strategy == "beam":
                 settings = settings.model_copy(update={"strategy": "greedy"})
-            ids = self.tokens()
-            config = generation_config(predictor.model, predictor.tokenizer, settings, len(ids))
-            batch = torch.tensor([ids], device=predictor.device.kind)
-            with torch.inference_mode(), predictor.device.autocast:
-                predictor.model.generate(
-                    input_ids=batch,
-                    attention_mask=torch.ones_like(batch),
-                    generation_config=config,
-                    streamer=streamer,
-                )
+            write_texts(
+                predictor.model,
+                predictor.tokenizer,
+                [self.tokens()],
+                settings,
+                predictor.device,
+                streamer=streamer,
+            )
         except Exception as error:  # noqa: BLE001 - raised again where the pieces are read
             failure.append(error)
             streamer.end()

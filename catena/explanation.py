@@ -134,7 +134,7 @@ def explain(
     asked = pd.concat([record, *(without(record, piece) for piece in pieces)], ignore_index=True)
     if problem.generates:  # how likely what was written still is, not what is written instead
         asked[problem.target_role] = predictor.predict(record, clean=False)["prediction"].iloc[0]
-    answers = predictor.predict(asked, clean=False)
+    answers = predictor.predict(asked, clean=False, score_targets=problem.generates)
     table = pd.concat([asked, answers], axis=1)
     said = {str(name): value for name, value in table.iloc[0].items()}
     return Explanation(

@@ -56,15 +56,18 @@ class Predictor:
         check_files(folder, card)
         return cls(folder, card, device, precision)
 
-    def predict(self, records: pd.DataFrame | Sequence[str], clean: bool = True) -> pd.DataFrame:
+    def predict(
+        self, records: pd.DataFrame | Sequence[str], clean: bool = True, score_targets: bool = False
+    ) -> pd.DataFrame:
         """Predictions for `records`: a table with the problem's input columns, or a list of texts.
 
         Returns a table with the same index: `prediction`, the problem's other output columns,
         `n_tokens` (before truncation) and `truncated`. Texts are cleaned as the training data
-        were, unless `clean` is false because they already are. Raises `DataError` where an input
-        column is missing or holds no text.
+        were, unless `clean` is false because they already are. With `score_targets`, a problem that is
+        solved by writing says of the records' own targets how likely they are. Raises `DataError` where
+        a column is missing or holds no text.
         """
-        table = self._table(records, clean)
+        table = self._table(records, clean, score_targets and self.problem.generates)
         features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
         outputs = self._outputs(table, features)
         result = self.problem.predictions(outputs, table, features, self.label_names)
@@ -133,7 +136,7 @@ class Predictor:
             return written
 
         def measured(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            logits = self.model(**network_inputs(self.model, batch)).logits
+            logits = self.model(**network_inputs(self.model, batch, writes=True)).logits
             return self.problem.measure(logits, batch)
 
         unseen = ("record", "n_tokens", "length")
@@ -158,17 +161,18 @@ class Predictor:
             )
         return embed_tokens(self.model.base_model, features["input_ids"], self._pad_token_id, self.device)
 
-    def _table(self, records: pd.DataFrame | Sequence[str], clean: bool) -> pd.DataFrame:
-        """The input columns as clean text, and where text is written the target, if there is one."""
+    def _table(
+        self, records: pd.DataFrame | Sequence[str], clean: bool, targets: bool = False
+    ) -> pd.DataFrame:
+        """The input columns as clean text, and with `targets` the target's."""
         if isinstance(records, str):
             raise DataError("A list of texts was expected, not one text.")
         if not isinstance(records, pd.DataFrame):
             records = pd.DataFrame({self.problem.input_roles[0]: pd.Series(list(records), dtype=object)})
         columns: dict[str, Any] = {}
         roles = self.problem.input_roles
-        target = self.problem.target_role
-        if self.problem.generates and target in records and records[target].notna().all():
-            roles = (*roles, target)
+        if targets:
+            roles = (*roles, self.problem.target_role)
         for role in roles:
             if role not in records:
                 raise DataError(

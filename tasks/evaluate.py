@@ -116,7 +116,7 @@ def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:
     parts = []
     step = predictor.problem.records_at_once
     for start in range(0, len(test), step):
-        parts.append(predictor.predict(test.iloc[start : start + step], clean=False))
+        parts.append(predictor.predict(test.iloc[start : start + step], clean=False, score_targets=True))
         if len(test) > step:
             print(f"progress step={min(start + step, len(test))}/{len(test)}", flush=True)
     return pd.concat(parts)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catena.backbones import get_backbone
-from catena.errors import DataError, SettingsError
+from catena.errors import DataError
 from catena.files import complete_folder, write_json
 from catena.layout import Layout
 from catena.problems import get_problem
@@ -99,11 +99,6 @@ def _tokenizer(settings: Settings, layout: Layout) -> PreTrainedTokenizerBase:
 
     if chosen.vocabularies == "joint":
         return learned(*roles)
-    if problem.head(()).kind != "sequence-to-sequence":
-        raise SettingsError(
-            f"`tokenization.vocabularies` is separate, but the problem {problem.name} writes in the language "
-            "it reads; set it to joint."
-        )
     from catena.backbones.two_vocabularies import TwoVocabularies
 
     source, target = map(learned, roles)

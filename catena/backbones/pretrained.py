@@ -118,6 +118,7 @@ class Pretrained(Backbone):
 
             return self._read(TwoTowers.around, folder, config)
         if head.kind in WRITERS:
+            check_writer(folder, config, head)
             return self._read(auto_class(head).from_pretrained, folder, config)
         if pooling == "mean":
             from catena.backbones.pooled import MeanPooledClassifier
@@ -208,6 +209,27 @@ def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
     there = [name for name in DROPOUTS if getattr(config, name, None) is not None]
     for name in [name for name in there if getattr(config, name) > 0] or there:
         setattr(config, name, dropout)
+
+
+def check_writer(folder: Path, config: PretrainedConfig, head: Head) -> None:
+    """Raise `ModelError` for a network that cannot write, or not in the way that is asked for."""
+    from transformers.models.auto import modeling_auto as known
+
+    kind = config.model_type
+    if head.kind == "sequence-to-sequence":
+        fits = kind in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        wanted = "one with an encoder and a decoder, such as T5 or BART"
+    else:
+        # some encoders have a class for it too, which sees what it is to say next
+        fits = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
+            kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or bool(getattr(config, "is_decoder", False))
+        )
+        wanted = "a causal language model, such as Llama or GPT-2"
+    if not fits:
+        raise ModelError(
+            f"The network in {folder} ({kind}) cannot write as this problem needs it; choose {wanted}, or "
+            "`backbone.type: transformer` to begin from scratch."
+        )
 
 
 def auto_class(head: Head) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catena.backbones.base import Blueprint, Head
 from catena.backbones.scratch import Scratch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: Batches are padded to a multiple of this, so there are positions for that much.
 _PAD_TO = 8
-#: Positions of networks that write: they cost nothing, since none is learned.
+#: Least positions of networks that write: they cost little, since none is learned.
 _POSITIONS = 2048
 
 
@@ -41,33 +41,47 @@ class Transformer(Scratch):
             num_hidden_layers=sizes.layers,
             num_attention_heads=sizes.heads,
             intermediate_size=sizes.intermediate_size,
-            max_position_embeddings=-(-blueprint.max_length // _PAD_TO) * _PAD_TO,
+            max_position_embeddings=_padded(blueprint.max_length),
             pad_token_id=blueprint.pad_token_id,
         )
 
     @staticmethod
     def _encoder_decoder(blueprint: Blueprint) -> PretrainedConfig:
-        """`layers` on each side; separate embeddings where the target has a vocabulary of its own."""
-        from transformers import MarianConfig
+        """`layers` on each side; a Marian where the target has a vocabulary of its own, else an M2M100."""
+        from transformers import M2M100Config, MarianConfig
 
         sizes = blueprint.settings
+        shape: dict[str, Any] = {
+            "vocab_size": blueprint.vocabulary,
+            "d_model": sizes.hidden_size,
+            "encoder_layers": sizes.layers,
+            "decoder_layers": sizes.layers,
+            "encoder_attention_heads": sizes.heads,
+            "decoder_attention_heads": sizes.heads,
+            "encoder_ffn_dim": sizes.intermediate_size,
+            "decoder_ffn_dim": sizes.intermediate_size,
+            "activation_function": "relu",
+            "scale_embedding": True,
+            "init_std": (sizes.hidden_size or 1) ** -0.5,
+            "max_position_embeddings": _positions(blueprint),
+            "pad_token_id": blueprint.pad_token_id,
+            "eos_token_id": blueprint.eos_token_id,
+        }
+        if blueprint.target_vocabulary is None:
+            # begins with the end, because it gives padding no position
+            return M2M100Config(
+                **shape,
+                attention_dropout=0.0,
+                encoder_layerdrop=0.0,
+                decoder_layerdrop=0.0,
+                bos_token_id=None,
+                decoder_start_token_id=blueprint.eos_token_id,
+                tie_word_embeddings=True,
+            )
         return MarianConfig(
-            vocab_size=blueprint.vocabulary,
-            decoder_vocab_size=blueprint.target_vocabulary or blueprint.vocabulary,
-            share_encoder_decoder_embeddings=blueprint.target_vocabulary is None,
-            d_model=sizes.hidden_size,
-            encoder_layers=sizes.layers,
-            decoder_layers=sizes.layers,
-            encoder_attention_heads=sizes.heads,
-            decoder_attention_heads=sizes.heads,
-            encoder_ffn_dim=sizes.intermediate_size,
-            decoder_ffn_dim=sizes.intermediate_size,
-            activation_function="relu",
-            scale_embedding=True,
-            init_std=(sizes.hidden_size or 1) ** -0.5,
-            max_position_embeddings=_POSITIONS,
-            pad_token_id=blueprint.pad_token_id,
-            eos_token_id=blueprint.eos_token_id,
+            **shape,
+            decoder_vocab_size=blueprint.target_vocabulary,
+            share_encoder_decoder_embeddings=False,
             forced_eos_token_id=None,
             decoder_start_token_id=blueprint.pad_token_id,
         )
@@ -83,9 +97,17 @@ class Transformer(Scratch):
             num_hidden_layers=sizes.layers,
             num_attention_heads=sizes.heads,
             intermediate_size=sizes.intermediate_size,
-            max_position_embeddings=_POSITIONS,
+            max_position_embeddings=_positions(blueprint),
             tie_word_embeddings=True,
             pad_token_id=blueprint.pad_token_id,
             bos_token_id=None,
             eos_token_id=blueprint.eos_token_id,
         )
+
+
+def _padded(length: int) -> int:
+    return -(-length // _PAD_TO) * _PAD_TO
+
+
+def _positions(blueprint: Blueprint) -> int:
+    return max(_POSITIONS, _padded(blueprint.max_length))

@@ -69,7 +69,9 @@ def with_target(source: PreTrainedTokenizerBase, folder: Path) -> TwoVocabularie
     file = folder / TARGET_FILE
     try:
         text = file.read_text(encoding="utf-8")
-        json.loads(text)  # the library below raises nothing that could be told from a bug
-    except (OSError, ValueError) as error:
+        # the library below raises nothing that could be told from a bug
+        if not {"model", "added_tokens"} <= set(json.loads(text)):
+            raise ValueError("it holds no tokenizer")
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
     return TwoVocabularies.around(source, Tokenizer.from_str(text))

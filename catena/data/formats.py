@@ -196,7 +196,7 @@ def record_files(path: Path, settings: DataSettings) -> list[Path]:
     if file_format(path, settings.format) == "parallel":
         from catena.data.parallel import parallel_files
 
-        return parallel_files(path, list(settings.columns.values()))
+        return parallel_files(path, [*settings.columns.values(), *settings.keep])
     if path.suffix.lower() == ".npy":
         from catena.data.arrays import array_files
 

@@ -117,16 +117,18 @@ def _pair(path: Path, wanted: Wanted) -> tuple[Path, Path | None, Format, DataSe
     part, language = found
     beside = [named for file in path.parent.iterdir() if (named := _named(file)) is not None]
     others = sorted({other for name, other in beside if name == part and other != language})
-    asked = wanted.columns.get("translation", wanted.label)
     if not others:
         return None
-    if asked is None and len(others) > 1:
-        raise DataError(
-            f"Beside {path.name} lie translations into {', '.join(others)}; choose one with "
-            "`--column translation=…`."
-        )
-    other = asked or others[0]
-    columns = {"text": language, "translation": other}
+    source = wanted.columns.get("text", wanted.text)
+    other = wanted.columns.get("translation", wanted.label)
+    if other is None and source not in (None, language):
+        other = language  # the file given is the translation
+    if source is None:
+        source = language if other != language else _only(others, path, "text")
+    other = other or _only(others, path, "translation")
+    if source == other:
+        raise DataError(f"Both sides are {source}; name the other with `--column text=…` or `translation=…`.")
+    columns = {"text": source, "translation": other}
     parallel_files(part, list(columns.values()))
     test = None
     if wanted.test is not None:
@@ -141,7 +143,17 @@ def _pair(path: Path, wanted: Wanted) -> tuple[Path, Path | None, Format, DataSe
         encoding=likely_encoding(sample_bytes(path)) or "utf-8",
         columns=columns,
     )
-    return part, test, "parallel", settings, (language, other)
+    return part, test, "parallel", settings, (source, other)
+
+
+def _only(languages: Sequence[str], path: Path, role: str) -> str:
+    """The one language there is beside `path`'s own."""
+    if len(languages) > 1:
+        raise DataError(
+            f"Beside {path.name} lie translations into {', '.join(languages)}; choose one with "
+            f"`--column {role}=…`."
+        )
+    return languages[0]
 
 
 def _named(file: Path) -> tuple[Path, str] | None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from catena.problems import Written
 from catena.problems.base import pad_inputs
@@ -31,11 +39,13 @@ def write_texts(
     settings: DecodingSettings,
     device: Device,
     on_progress: Callable[[int], None] = lambda rows: None,
+    streamer: BaseStreamer | None = None,
 ) -> Written:
     """What `model` writes for each row of `input_ids`: an encoder-decoder beside it, others after it.
 
     Rows are written in batches of similar length; `sampling` draws from a generator of its own, seeded by
-    `settings.seed`. Special tokens are left out of the texts.
+    `settings.seed`. Special tokens are left out of the texts. A `streamer` is told the tokens of a single row
+    as they are written, without beams.
     """
     model.eval()
     lengths = np.fromiter((len(row) for row in input_ids), dtype=np.int64, count=len(input_ids))
@@ -45,23 +55,24 @@ def write_texts(
     beams = settings.beams if settings.strategy == "beam" else 1
     size, budget = max(1, _BATCH_SIZE // beams), max(1, _BATCH_TOKENS // beams)
     done = 0
-    with torch.random.fork_rng(devices=[0] if device.kind == "cuda" else []):
-        torch.manual_seed(settings.seed)
+    with _seeded(settings.seed), _own_habits_off(model):
         for rows in plan_inference(lengths, batch_tokens=budget, batch_size=size):
             batch = _batch([input_ids[row] for row in rows], model, int(tokenizer.pad_token_id))
-            longest = int(batch["input_ids"].shape[1])
-            config = generation_config(model, tokenizer, settings, longest)
+            begun = 1 if model.config.is_encoder_decoder else int(batch["input_ids"].shape[1])
+            limits = [_most_tokens(model, settings, int(lengths[row]), begun) for row in rows]
+            config = generation_config(model, tokenizer, settings, max(limits))
             with device.autocast:
                 written = model.generate(
                     **{name: values.to(device.kind) for name, values in batch.items()},
                     generation_config=config,
+                    logits_processor=LogitsProcessorList([_EndAt(limits, begun, config, beams)]),
                     return_dict_in_generate=True,
                     output_logits=beams == 1,
                     output_scores=beams > 1,
+                    streamer=streamer,
                 )
-            begun = 1 if model.config.is_encoder_decoder else longest
             new = written.sequences[:, begun:].cpu()
-            chances, counts = _likelihoods(model, written, new, config)
+            chances, counts = _likelihoods(written, new, config, torch.tensor(limits))
             for place, row in enumerate(rows):
                 texts[row] = tokenizer.decode(new[place], skip_special_tokens=True).strip()
                 likelihoods[row], tokens[row] = chances[place], counts[place]
@@ -71,25 +82,15 @@ def write_texts(
 
 
 def generation_config(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: DecodingSettings,
-    longest: int,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: DecodingSettings, most: int
 ) -> GenerationConfig:
-    """transformers' form of `settings`, for inputs of up to `longest` tokens.
+    """transformers' form of `settings`, for at most `most` tokens.
 
     How a text begins and ends is the network's own affair and taken from its generation configuration.
     """
     own = model.generation_config
-    most = settings.max_new_tokens
-    if settings.max_length_ratio is not None:
-        most = min(most, int(settings.max_length_ratio * longest) + _MORE)
-    room = _positions(model)
-    if room is not None:
-        most = min(most, room - (1 if model.config.is_encoder_decoder else longest))
     values: dict[str, Any] = {
-        "max_new_tokens": max(most, 1),
-        "max_length": None,
+        "max_new_tokens": most,
         "do_sample": settings.strategy == "sampling",
         "num_beams": settings.beams if settings.strategy == "beam" else 1,
         "no_repeat_ngram_size": settings.no_repeat_ngram,
@@ -110,6 +111,54 @@ def generation_config(
             "top_p": settings.top_p,
         }
     return GenerationConfig(**values)
+
+
+class _EndAt(LogitsProcessor):  # type: ignore[misc]
+    """Ends each text at its own limit, whatever other rows are in the batch."""
+
+    def __init__(self, limits: Sequence[int], begun: int, config: GenerationConfig, beams: int) -> None:
+        self._limits = torch.tensor(limits).repeat_interleave(beams)
+        self._begun = begun
+        self._ends = config.eos_token_id
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        ended = (input_ids.shape[1] - self._begun >= self._limits).to(scores.device)
+        if self._ends is not None and ended.any():
+            end = self._ends[0] if isinstance(self._ends, list) else self._ends
+            scores = scores.masked_fill(ended.unsqueeze(1), -torch.inf)
+            scores[ended, end] = 0.0
+        return scores
+
+
+def _most_tokens(model: PreTrainedModel, settings: DecodingSettings, length: int, begun: int) -> int:
+    """How many tokens may be written for an input of `length` tokens."""
+    most = settings.max_new_tokens
+    if settings.max_length_ratio is not None:
+        most = min(most, int(settings.max_length_ratio * length) + _MORE)
+    room = _positions(model)
+    return max(most if room is None else min(most, room - begun), 1)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draws from a generator of their own; afterwards everybody else's go on as before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _own_habits_off(model: PreTrainedModel) -> Iterator[None]:
+    """Without what its makers have set for writing, which transformers fills in where nothing is said."""
+    own = model.generation_config
+    kept = ("bos", "eos", "pad", "decoder_start", "forced_bos")
+    values: dict[str, Any] = {f"{name}_token_id": getattr(own, f"{name}_token_id") for name in kept}
+    model.generation_config = GenerationConfig(**values, bad_words_ids=own.bad_words_ids)
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _positions(model: PreTrainedModel) -> int | None:
@@ -135,21 +184,24 @@ def _batch(
 
 
 def _likelihoods(
-    model: PreTrainedModel, written: Any, new: torch.Tensor, config: GenerationConfig
+    written: Any, new: torch.Tensor, config: GenerationConfig, limits: torch.Tensor
 ) -> tuple[list[float], list[int]]:
-    """Log-likelihood of each text written (nats) and its tokens, by the network's own probabilities."""
+    """Log-likelihood of each text written (nats) and its tokens, without an end that was forced.
+
+    By the network's own probabilities; of beams by those that chose them, penalties for repeating included.
+    """
     ends = config.eos_token_id
     ended = torch.zeros_like(new, dtype=torch.bool)
     for end in ends if isinstance(ends, list) else [ends]:
         ended |= new == end
     # everything up to the first end, and the end itself
-    inside = (ended.cumsum(dim=1) - ended.long()) == 0
-    counts = inside.sum(dim=1)
+    length = ((ended.cumsum(dim=1) - ended.long()) == 0).sum(dim=1)
+    counts = torch.minimum(length, limits)
     if config.num_beams > 1:
-        penalty = counts.double() ** config.length_penalty
-        return (written.sequences_scores.double().cpu() * penalty).tolist(), counts.tolist()
+        penalty = length.double() ** config.length_penalty
+        return (written.sequences_scores.cpu().double() * penalty).tolist(), counts.tolist()
     total = torch.zeros(len(new), dtype=torch.float64)
     for step, logits in enumerate(written.logits):
         chances = functional.log_softmax(logits.float(), dim=-1).cpu()
-        total += chances.gather(1, new[:, step : step + 1])[:, 0].double() * inside[:, step]
+        total += chances.gather(1, new[:, step : step + 1])[:, 0].double() * (step < counts)
     return total.tolist(), counts.tolist()

@@ -193,7 +193,9 @@ class GenerationEvaluation(CountedEvaluation):
             "cleaning": {},
             "backbone": {"type": "pretrained"},
         }
-        found = Predictor(data.backbone, card, "auto", "auto").predict(data.test, clean=False)
+        found = Predictor(data.backbone, card, "auto", "auto").predict(
+            data.test, clean=False, score_targets=True
+        )
         sizes = np.maximum(found["target_bytes"].to_numpy(dtype=np.float64), 1.0)
         losses = found["target_loss"].to_numpy(dtype=np.float64)
         return found["prediction"].to_numpy(dtype=object), -losses / sizes

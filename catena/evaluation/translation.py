@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from catena.data.scripts import word_counts
+from catena.errors import SettingsError
 from catena.evaluation.base import Baseline, Metric
 from catena.evaluation.baselines import BaselineData, Learned, word_weights
 from catena.evaluation.counted import CountedEvaluation, ResultTable
@@ -73,6 +73,14 @@ class TranslationEvaluation(CountedEvaluation):
         # only its tokens are used here; single sentences have no score of their own
         self._bleu = BLEU(tokenize=tokenizer, smooth_method="none", effective_order=True)
         self.tokenizer = tokenizer
+
+    def check_metric(self, metric: str) -> None:
+        super().check_metric(metric)
+        if metric in ("perplexity", "length_ratio"):
+            raise SettingsError(
+                f"`{metric}` does not say which of two models translates better: it depends on the "
+                "vocabulary, or has its best value in the middle; choose bleu, chrf or exact_match."
+            )
 
     def stored_columns(self, label_names: Sequence[str]) -> list[str]:
         return [self.target, "prediction", "target_loss", "target_tokens"]
@@ -156,10 +164,6 @@ class TranslationEvaluation(CountedEvaluation):
 
     def shown_columns(self, records: pd.DataFrame) -> list[str]:
         return ["text"]
-
-    def check_columns(self, records: pd.DataFrame, label_names: Sequence[str], path: Path) -> None:
-        """A translation may be empty, where the network ends at once."""
-        super().check_columns(records, label_names, path)
 
 
 def bleu(counts: Floats) -> Floats:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class TopLayers(Method):
     """`method.layers` of the backbone's layers train together with the head; 0 trains the head alone.
 
-    A pooler between the last layer and the head counts as part of the head.
+    A pooler between the last layer and the head counts as part of the head. Of a network with an encoder and
+    a decoder the layers are the decoder's.
     """
 
     name = "top_layers"
@@ -28,13 +29,18 @@ class TopLayers(Method):
         body.requires_grad_(False)
         if (pooler := getattr(body, "pooler", None)) is not None:
             pooler.requires_grad_(True)
-        layers = transformer_layers(body)
+        layers = transformer_layers(model.get_decoder() if model.config.is_encoder_decoder else body)
         if settings.layers > len(layers):
             raise SettingsError(
                 f"`method.layers` is {settings.layers}, but the backbone has only {len(layers)} layers."
             )
         for layer in layers[len(layers) - settings.layers :]:
             layer.requires_grad_(True)
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise SettingsError(
+                "`method.layers` is 0, and this network has no head of its own beside its embeddings, so "
+                "nothing would be trained; set at least 1."
+            )
         return model
 
 

@@ -42,12 +42,12 @@ def measure_tokens(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     chosen = labels >= 0
     there = logits[chosen].float()
     wanted = labels[chosen]
-    table = torch.zeros(*labels.shape, 3, dtype=torch.float64, device=labels.device)
+    table = torch.zeros(*labels.shape, 3, device=labels.device)
     table[chosen] = torch.stack(
         [
-            functional.cross_entropy(there, wanted, reduction="none").double(),
-            torch.ones(len(wanted), dtype=torch.float64, device=labels.device),
-            (there.argmax(dim=-1) == wanted).double(),
+            functional.cross_entropy(there, wanted, reduction="none"),
+            torch.ones(len(wanted), device=labels.device),
+            (there.argmax(dim=-1) == wanted).float(),
         ],
         dim=1,
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from catena.data.scripts import word_counts
-from catena.problems.base import HeadSpec, encode_texts, pad_inputs
+from catena.errors import ModelError
+from catena.problems.base import HeadSpec, pad_inputs
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss
 from catena.problems.written import WritingProblem
 
@@ -76,14 +77,21 @@ class Translation(WritingProblem):
         settings: TokenizationSettings,
         label_names: Sequence[str],
     ) -> dict[str, list[Any]]:
-        """`length` is that of the longer side."""
-        features = encode_texts(records["text"].tolist(), tokenizer, settings)
+        """`length` is that of the longer side, as cut, and `n_tokens` before that."""
+        if getattr(tokenizer, "src_lang", None) is not None:
+            raise ModelError(
+                "This network's tokenizer asks for the languages by name (as those of mBART, NLLB and M2M100 "
+                "do), which Catena does not tell it; choose one that translates between two languages."
+            )
+        features = _tokens(records["text"].tolist(), tokenizer, settings, settings.truncation_side)
         if self.target_role in records:
-            features["labels"] = tokenizer(
-                text_target=records["translation"].tolist(), truncation=True, max_length=settings.max_length
-            )["input_ids"]
-            pairs = zip(features["input_ids"], features["labels"], strict=True)
-            features["length"] = [max(len(source), len(target)) for source, target in pairs]
+            targets = _tokens(records["translation"].tolist(), tokenizer, settings, "right", written=True)
+            features["labels"] = targets["input_ids"]
+            for name, sides in (
+                ("n_tokens", (features["n_tokens"], targets["n_tokens"])),
+                ("length", tuple(list(map(len, one["input_ids"])) for one in (features, targets))),
+            ):
+                features[name] = [max(pair) for pair in zip(*sides, strict=True)]
         return features
 
     # -- network ----------------------------------------------------------------------------------
@@ -135,3 +143,33 @@ class Translation(WritingProblem):
         from catena.evaluation.translation import TranslationEvaluation
 
         return TranslationEvaluation(self.settings.bleu_tokenizer)
+
+
+def _tokens(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TokenizationSettings,
+    truncation_side: str,
+    written: bool = False,
+) -> dict[str, list[Any]]:
+    """`input_ids`, cut to `settings.max_length`, and `n_tokens` before that; nothing in a text is special.
+
+    Texts that are `written` are encoded as such, which some tokenizers do in another way.
+    """
+    if not texts:
+        return {"input_ids": [], "n_tokens": []}
+    tokenizer.truncation_side = truncation_side
+
+    def encoded(some: Sequence[str], **options: Any) -> list[list[int]]:
+        given = {"text_target" if written else "text": list(some)}
+        ids: list[list[int]] = tokenizer(**given, split_special_tokens=True, **options)["input_ids"]
+        return ids
+
+    input_ids = encoded(texts)
+    n_tokens = [len(ids) for ids in input_ids]
+    long = [row for row, length in enumerate(n_tokens) if length > settings.max_length]
+    if long:
+        cut = encoded([texts[row] for row in long], truncation=True, max_length=settings.max_length)
+        for row, ids in zip(long, cut, strict=True):
+            input_ids[row] = ids
+    return {"input_ids": input_ids, "n_tokens": n_tokens}

@@ -113,7 +113,7 @@ def champion_predictions(packaged: Path, folder: Path, predictions: Predictions)
 
 
 def stored_predictions(predictions: Predictions) -> bytes:
-    """What of the predictions travels with a version: no texts, only what a contest needs."""
+    """What of the predictions travels with a version: only what a contest needs, no inputs."""
     columns = ["id", *predictions.evaluation.stored_columns(predictions.plan.label_names)]
     table = pa.Table.from_pandas(predictions.records[columns], preserve_index=False)
     sink = pa.BufferOutputStream()

@@ -34,7 +34,7 @@ def main(folder: Path, source: Path, target: Path) -> None:
 
     records = pd.read_parquet(source)
     try:
-        predicted = Predictor.load(folder).predict(records)
+        predicted = Predictor.load(folder).predict(records, score_targets=True)
     except ModelError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -423,11 +423,24 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
-    def _conversations_are_cut_by_turns(self) -> Settings:
-        if self.problem.name == "generation" and self.training.max_length is not None:
+    def _what_is_answered_is_read_whole(self) -> Settings:
+        """A shorter input beside its whole target would teach to make up the rest."""
+        if self.problem.name in ("generation", "translation") and self.training.max_length is not None:
             raise ValueError(
-                "`training.max_length` would cut questions in the middle; leave it out and set "
-                "`tokenization.max_length`, to which conversations are shortened by whole turns"
+                f"`training.max_length` would cut off what is read in {self.problem.name}, and leave what is "
+                "to be written for it; leave it out and set `tokenization.max_length`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vocabularies_are_learned(self) -> Settings:
+        chosen = self.tokenization
+        if chosen.vocabularies == "separate" and (
+            chosen.tokenizer == "backbone" or self.problem.name != "translation"
+        ):
+            raise ValueError(
+                "`tokenization.vocabularies` separate is for the problem translation with a learned "
+                "`tokenization.tokenizer`; set it to joint"
             )
         return self
 

@@ -173,11 +173,11 @@ class Engine(Trainer):  # type: ignore[misc]
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         with self.autocast():
-            logits = model(**network_inputs(model, inputs)).logits
+            logits = model(**network_inputs(model, inputs, self.problem.generates)).logits
         loss = self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
         if num_items_in_batch is None:
             return loss
-        share: float = self.problem.weight(labels) / num_items_in_batch
+        share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
         return loss * share
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -224,7 +224,7 @@ class Engine(Trainer):  # type: ignore[misc]
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
             with self.autocast():
-                logits = model(**network_inputs(model, batch)).logits
+                logits = model(**network_inputs(model, batch, self.problem.generates)).logits
                 gathered.add(rows, self.problem.measure(logits, batch))
         metrics = self.problem.validation_metrics(gathered.outputs(), table.labels)
         return metrics if self.write is None else metrics | self.write(model)

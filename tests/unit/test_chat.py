@@ -12,6 +12,8 @@ import pytest
 from catena.bulk import predict_file
 from catena.chat import Chat
 from catena.errors import DataError, ModelError, SettingsError
+from catena.evaluation.baselines import BaselineData
+from catena.evaluation.generation import GenerationEvaluation
 from catena.explanation import explain
 from catena.model_folder import write_card
 from catena.predictor import Predictor
@@ -94,6 +96,21 @@ def test_words_are_left_out_of_a_question_and_not_of_the_json_around_it(folder: 
     several = [question, {"role": "assistant", "content": "the sky"}, question]
     with pytest.raises(SettingsError, match="Words can be left out of running text only"):
         explain(model, {"prompt": json.dumps(several)})
+
+
+def test_the_backbone_foresees_answers_in_nats_per_byte_as_prediction_measures_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = predictor(folder, tmp_path / "model")
+    test = pd.DataFrame({"prompt": ["what is blue?", "and grass?"], "response": ["the sky", "green, it is"]})
+    data = BaselineData(test, test, folder, 96, 0, columns=("prompt", "response"))
+    judged = model.problem.evaluation()
+    assert isinstance(judged, GenerationEvaluation)
+    _, confidences = judged.backbone(data)
+    found = model.predict(test, clean=False, score_targets=True)
+    assert confidences is not None
+    assert found["target_bytes"].tolist() == [7, 12]
+    assert (-confidences * [7, 12]).tolist() == pytest.approx(found["target_loss"].tolist(), rel=0.05)
 
 
 def test_nothing_said_is_nothing_to_answer(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from catena.data.inspect import inspect_file
 from catena.data.preparation import prepare
 from catena.data.write_params import write_params
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.problems import get_problem
 from catena.settings import load_settings, parse_settings
 
@@ -131,6 +131,35 @@ def test_init_finds_the_other_language_and_its_params_prepare_the_data(
     assert sorted(file.name for file in folder.iterdir()) == ["dev.de", "dev.en", "train.de", "train.en"]
     result = prepare(settings, get_problem(settings.problem), folder)
     assert len(result.parts["test"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("train.de", {"text": "en", "translation": "de"}),
+        ("train.de", {"translation": "de"}),
+        ("train.de", {"text": "en"}),
+        ("train.en", {"text": "en"}),
+        ("train.en", {"translation": "de"}),
+    ],
+)
+def test_init_takes_the_sides_as_they_are_said(tmp_path: Path, given: str, said: dict[str, str]) -> None:
+    write(tmp_path, "train", GOOD)
+    assert inspect_file(tmp_path / given, columns=said).data.columns == {"text": "en", "translation": "de"}
+    with pytest.raises(DataError, match="Both sides are de"):
+        inspect_file(tmp_path / given, columns={"text": "de", "translation": "de"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": {"max_length": 16}}, "would cut off what is read in translation"),
+        ({"tokenization": {"vocabularies": "separate"}}, "with a learned `tokenization.tokenizer`"),
+    ],
+)
+def test_settings_that_would_do_harm_or_nothing_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse_settings({"problem": {"name": "translation"}, **change})
 
 
 def test_init_asks_which_of_several_languages_is_meant(tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from catena.backbones import Blueprint, get_backbone
 from catena.backbones.two_vocabularies import TwoVocabularies
 from catena.decoding.writing import write_texts
-from catena.errors import ModelError
+from catena.errors import ModelError, SettingsError
+from catena.methods import get_method
 from catena.problems import Problem, Written, get_problem
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
-from catena.settings import BackboneSettings, DecodingSettings, TokenizationSettings
+from catena.settings import BackboneSettings, DecodingSettings, MethodSettings, TokenizationSettings
 from catena.training.devices import choose_device
 from catena.training.inputs import network_inputs
 from catena.training.tokenizer import learn_tokenizer
@@ -188,6 +190,137 @@ def test_texts_are_no_longer_than_asked_whether_in_tokens_or_by_the_input(
         assert write_texts(model, tokenizer, rows, asked, CPU).tokens.max() <= most
 
 
+def test_how_long_a_text_may_get_does_not_depend_on_what_else_is_in_the_batch(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    rows = [*ids(tokenizer, TEXTS), ids(tokenizer, ["the red dog runs " * 12])[0]]
+    for strategy in ("greedy", "beam"):
+        chosen = DecodingSettings.model_validate({"strategy": strategy, "max_length_ratio": 1.0, "beams": 3})
+        model = network(tokenizer, "translation")
+        together = write_texts(model, tokenizer, rows, chosen, CPU)
+        for row, text, count in zip(rows, together.texts, together.tokens, strict=True):
+            alone = write_texts(model, tokenizer, [row], chosen, CPU)
+            assert (alone.texts, alone.tokens.tolist()) == ([text], [count])
+            assert count <= len(row) + 10
+
+
+def test_what_the_makers_of_a_network_set_for_writing_has_no_say(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = network(tokenizer, "translation")
+    rows = ids(tokenizer, TEXTS)
+    chosen = DecodingSettings(max_new_tokens=9)
+    before = write_texts(model, tokenizer, rows, chosen, CPU)
+    theirs = model.generation_config
+    theirs.update(min_length=9, num_beams=3, num_return_sequences=2, no_repeat_ngram_size=1, max_length=3)
+    after = write_texts(model, tokenizer, rows, chosen, CPU)
+    assert after.texts == before.texts
+    assert model.generation_config is theirs  # and is stored with the network as it was
+    assert theirs.num_return_sequences == 2
+
+
+# -- networks of transformers ---------------------------------------------------------------------
+
+
+def pretrained(folder: Path, config: Any, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """A tiny network of transformers with random weights, as a folder."""
+    set_seed(1)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_bart(tokenizer: PreTrainedTokenizerBase) -> transformers.BartConfig:
+    return transformers.BartConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=3, bos_token_id=2, decoder_start_token_id=3,
+        forced_eos_token_id=None,
+    )  # fmt: skip
+
+
+def build(folder: Path, problem: str, labels: Sequence[str] = ()) -> PreTrainedModel:
+    head = get_problem(problem).head(labels)
+    return get_backbone("pretrained").build(folder, head, dropout=0.0, attention="eager")
+
+
+@pytest.mark.parametrize("family", ["bart", "t5", "m2m_100"])
+def test_pretrained_encoder_decoders_learn_and_write(
+    tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, family: str, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if family == "bart":
+        config: Any = tiny_bart(tokenizer)
+    elif family == "t5":
+        config = transformers.T5Config(
+            d_model=16,
+            d_kv=8,
+            d_ff=16,
+            num_layers=1,
+            num_heads=2,
+            eos_token_id=3,
+            decoder_start_token_id=0,
+            **sizes,
+        )
+    else:  # has no shift of its own
+        config = transformers.M2M100Config(
+            d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, eos_token_id=3,
+            decoder_start_token_id=3, **sizes,
+        )  # fmt: skip
+    problem, model = get_problem("translation"), build(pretrained(tmp_path, config, tokenizer), "translation")
+    features = problem.encode(pairs, tokenizer, CHOSEN, ())
+    rows = [{name: values[row] for name, values in features.items()} for row in range(len(pairs))]
+    batch = problem.collate(rows, int(tokenizer.pad_token_id))
+    given = network_inputs(model, batch, writes=True)["decoder_input_ids"]
+    assert given[:, 0].tolist() == [config.decoder_start_token_id] * len(pairs)
+    assert given[0, 1 : len(features["labels"][0])].tolist() == features["labels"][0][:-1]
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(120):
+        loss = problem.loss(model(**network_inputs(model, batch, writes=True)).logits, batch["labels"])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    written = write_texts(model, tokenizer, features["input_ids"], DecodingSettings(max_new_tokens=14), CPU)
+    assert written.texts == GERMAN
+
+
+def test_an_encoder_decoder_still_judges_texts(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    problem = get_problem("classification")
+    model = build(pretrained(tmp_path, tiny_bart(tokenizer), tokenizer), "classification", ["a", "b"])
+    batch = problem.collate(
+        [{"input_ids": row, "labels": 0} for row in ids(tokenizer, ["the sun", "two men sit"])], 0
+    )
+    assert "decoder_input_ids" not in network_inputs(model, batch)
+    assert model(**network_inputs(model, batch)).logits.shape == (2, 2)
+
+
+def test_an_encoder_is_told_apart_from_what_can_write(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    folder = pretrained(tmp_path, config, tokenizer)
+    with pytest.raises(
+        ModelError, match=r"\(bert\) cannot write as this problem needs it; choose one with an"
+    ):
+        build(folder, "translation")
+    with pytest.raises(ModelError, match="choose a causal language model"):
+        build(folder, "generation")
+
+
+def test_the_top_layers_of_an_encoder_decoder_are_the_decoders(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    folder = pretrained(tmp_path, tiny_bart(tokenizer), tokenizer)
+    method = get_method("top_layers")
+    model = method.prepare(build(folder, "translation"), MethodSettings(name="top_layers", layers=1))
+    moving = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert moving
+    assert all(".decoder.layers.1." in name for name in moving)
+    with pytest.raises(SettingsError, match="nothing would be trained"):
+        method.prepare(build(folder, "translation"), MethodSettings(name="top_layers", layers=0))
+
+
 # -- translation ----------------------------------------------------------------------------------
 
 
@@ -210,6 +343,39 @@ def test_features_end_with_the_end_and_batches_go_by_the_longer_side(
     assert features["length"] == [max(map(len, one)) for one in lengths]
 
 
+def test_a_target_that_is_too_long_is_cut_at_its_end_and_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    chosen = CHOSEN.model_copy(update={"truncation_side": "left", "max_length": 8})
+    long = "the red dog runs " * 4
+    table = pd.DataFrame({"text": [long, "the sun"], "translation": [long.strip(), long.strip()]})
+    features = get_problem("translation").encode(table, tokenizer, chosen, ())
+    whole = tokenizer(long.strip())["input_ids"]
+    assert features["labels"] == [[*whole[:7], whole[-1]]] * 2
+    assert features["input_ids"][0] == tokenizer(long)["input_ids"][-8:]
+    assert features["n_tokens"][1] == len(whole)  # though its source is short
+    assert features["length"] == [8, 8]
+
+
+def test_a_special_token_in_a_text_is_only_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    table = pd.DataFrame({"text": ["a [SEP] b"], "translation": ["c [SEP] [PAD] d"]})
+    features = get_problem("translation").encode(table, tokenizer, CHOSEN, ())
+    for key in ("input_ids", "labels"):
+        assert features[key][0].count(tokenizer.eos_token_id) == 1
+        assert tokenizer.pad_token_id not in features[key][0]
+    none = get_problem("translation").encode(table.head(0), tokenizer, CHOSEN, ())
+    assert none["input_ids"] == none["labels"] == []
+
+
+def test_there_are_positions_for_the_longest_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.model_max_length = 3001
+    try:
+        model = network(tokenizer, "translation")
+    finally:
+        tokenizer.model_max_length = CHOSEN.max_length
+    ids = torch.ones(1, 3008, dtype=torch.long)
+    with torch.inference_mode():
+        assert model(input_ids=ids, decoder_input_ids=ids[:, :2]).logits.shape[1] == 2
+
+
 def test_the_decoder_sees_what_stands_before_each_token_it_is_to_write(
     tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame
 ) -> None:
@@ -217,7 +383,7 @@ def test_the_decoder_sees_what_stands_before_each_token_it_is_to_write(
     features = problem.encode(pairs, tokenizer, CHOSEN, ())
     rows = [{name: values[row] for name, values in features.items()} for row in range(len(pairs))]
     batch = problem.collate(rows, int(tokenizer.pad_token_id))
-    given = network_inputs(model, batch)["decoder_input_ids"]
+    given = network_inputs(model, batch, writes=True)["decoder_input_ids"]
     start = model.config.decoder_start_token_id
     for row, labels in enumerate(features["labels"]):
         assert given[row, : len(labels)].tolist() == [start, *labels[:-1]]
@@ -280,7 +446,7 @@ def test_the_network_writes_in_the_second_vocabulary(two: TwoVocabularies, pairs
         {name: values[row] for name, values in features.items()} for row in range(2)
     ]
     batch = problem.collate(rows, int(two.pad_token_id))
-    logits = model(**network_inputs(model, batch)).logits
+    logits = model(**network_inputs(model, batch, writes=True)).logits
     assert logits.shape[-1] == two.target_size
     assert math.isfinite(problem.loss(logits, batch["labels"]).item())
     written = write_texts(model, two, features["input_ids"], DecodingSettings(max_new_tokens=6), CPU)

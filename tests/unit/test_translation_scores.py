@@ -11,6 +11,7 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from catena.errors import SettingsError
 from catena.evaluation.baselines import BaselineData
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.translation import TranslationEvaluation, copied, memory
@@ -101,3 +102,9 @@ def test_rivals_copy_the_source_or_look_it_up_among_what_was_learned_from(tmp_pa
     data = BaselineData(train, test, tmp_path, 8, 0, columns=("text", "translation"))
     assert copied(data)[0].tolist() == test["text"].tolist()
     assert memory(data)[0].tolist() == ["B", "C"]
+
+
+def test_scores_that_say_nothing_of_two_models_cannot_decide() -> None:
+    for metric in ("perplexity", "length_ratio"):
+        with pytest.raises(SettingsError, match="does not say which of two models"):
+            TranslationEvaluation().check_metric(metric)
