@@ -51,7 +51,7 @@ def predict_file(
     predicted = skipped = 0
     first_reason: str | None = None
     with _writer(target) as write:
-        for batch in read_records(source, settings, roles, keep=keep):
+        for batch in read_records(source, settings, roles, keep=keep, contents=predictor.problem.contents):
             for row, reason in zip(batch.broken["row"], batch.broken["reason"], strict=True):
                 first_reason = first_reason or f"row {row}: {reason}"
             skipped += len(batch.broken)
@@ -65,7 +65,7 @@ def predict_file(
                 shown = usable.assign(
                     **{role: predictor.problem.show(usable[role].tolist()) for role in roles}
                 )
-                usable, shown = read[reasons == ""], shown[reasons == ""]
+                usable = read[reasons == ""]
                 skipped += len(records) - len(usable)
                 if first_reason is None and len(usable) < len(records):
                     row = records.loc[~records.index.isin(usable.index), "row"].iloc[0]
@@ -78,7 +78,8 @@ def predict_file(
                     usable = usable[(refusals == "").to_numpy()]
                 if len(usable):
                     wanted = ["row", *roles, *(name for name in keep if name in shown)]
-                    write(pd.concat([shown[wanted].rename(columns=names), predictor.predict(usable)], axis=1))
+                    told = shown.loc[usable.index, wanted].rename(columns=names)
+                    write(pd.concat([told, predictor.predict(usable)], axis=1))
                 predicted += len(usable)
                 on_progress(len(records))
         if not predicted:

@@ -243,10 +243,12 @@ def index(
 ) -> None:
     """Embed items with a two-tower model, so that `catena nearest` finds them at once."""
     from catena.data.formats import read_records
-    from catena.nearest import ItemIndex
+    from catena.files import check_replaceable
+    from catena.nearest import FILES, ItemIndex
     from catena.predictor import Predictor
     from catena.settings import DataSettings
 
+    check_replaceable(output, FILES, (source,))
     settings = DataSettings.model_validate({"columns": {"item": column}})
     batches = read_records(source, settings, ("item",))
     items = [text for batch in batches for text in batch.records["item"].dropna()]

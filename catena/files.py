@@ -10,14 +10,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from catena.errors import BusyError, StorageError
+from catena.errors import BusyError, SettingsError, StorageError
 
 _CHUNK = 1 << 20
 
@@ -90,6 +90,34 @@ def complete_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def check_replaceable(target: Path, names: Sequence[str], sources: Sequence[Path] = ()) -> None:
+    """Raise `SettingsError` where writing the folder `target` would delete what the user has there.
+
+    It may be absent, empty, or an older folder of the same kind: one that holds the first of `names` and
+    nothing but these. It may neither be, lie inside of, nor hold any of `sources`, which it is made from.
+    """
+    place = target.resolve()
+    for source in sources:
+        origin = source.resolve()
+        if place == origin or place in origin.parents or origin in place.parents:
+            raise SettingsError(
+                f"{target} cannot be written, because it is, holds or lies inside {source}, which it is made "
+                "from; name a folder elsewhere."
+            )
+    with _storage_errors(target):
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise SettingsError(f"{target} is a file, and stays; name a new folder.")
+        there = sorted(path.name for path in target.iterdir())
+    others = [name for name in there if name not in names]
+    if others or (there and names[0] not in there):
+        raise SettingsError(
+            f"{target} holds {(others or there)[0]!r}, which would be deleted; name a new folder or an "
+            "empty one."
+        )
+
+
 def write_json(target: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, whole or not at all."""
     with complete_file(target) as partial:
@@ -113,7 +141,8 @@ def sha256_folder(folder: Path) -> str:
     """Hexadecimal SHA-256 over the relative names and contents of all files below `folder`."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        # the file system's own bytes, since not every name is UTF-8
+        digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
         digest.update(bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catena.errors import DataError, ModelError
-from catena.files import complete_folder, write_json
+from catena.files import check_replaceable, complete_folder, write_json
 
 if TYPE_CHECKING:
     from catena.predictor import Predictor
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _CARD = "index.json"
 _VECTORS = "vectors.safetensors"
 _ITEMS = "items.parquet"
+#: All that an index's folder holds, what says that it is one first.
+FILES = (_CARD, _VECTORS, _ITEMS)
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,14 @@ class ItemIndex:
         return cls(unique, predictor.embed_texts(unique), str(predictor.card["fingerprint"]))
 
     def save(self, folder: Path) -> None:
-        """Write the index to `folder`, whole or not at all."""
+        """Write the index to `folder`, whole or not at all.
+
+        Raises `SettingsError` where the folder holds anything but an older index.
+        """
         import pandas as pd
         from safetensors.numpy import save_file
 
+        check_replaceable(folder, FILES)
         with complete_folder(folder) as partial:
             save_file({"vectors": np.ascontiguousarray(self.vectors)}, partial / _VECTORS)
             pd.DataFrame({"item": list(self.items)}).to_parquet(partial / _ITEMS, index=False)

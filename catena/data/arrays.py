@@ -99,11 +99,15 @@ def _source(path: Path, image: str, column: str) -> tuple[Path, str | None]:
         return path, f"{column}.npy"
     if column == image:
         return path, None
-    other = path.with_name(path.name.replace(image, column))
-    if other == path or not other.is_file():
+    try:
+        other = path.with_name(path.name.replace(image, column))
+        there = other != path and other.is_file()
+    except (OSError, ValueError):  # a name with a slash, or too long
+        there = False
+    if not there:
         raise DataError(
-            f"Beside {path.name} there is no file of `{column}`; it has the same name, with {column!r} in "
-            f"place of {image!r} (data.columns)."
+            f"Beside {path.name} there is no file of `{column:.60}`; it has the same name, with "
+            f"{column!r:.60} in place of {image!r} (data.columns)."
         )
     return other, None
 
@@ -178,14 +182,17 @@ def _labels(source: tuple[Path, str | None], name: str) -> pd.Series:
     with _opened(*source) as (header, stream):
         if len(header.shape) == 2 and header.shape[1] == 1:
             header = Header(header.name, header.shape[:1], header.kind, False)
-        if len(header.shape) != 1 or header.kind.kind not in "uibUS":
+        if len(header.shape) != 1 or header.kind.kind not in "uibUS" or not header.kind.itemsize:
             raise DataError(
                 f"{path.name}: the array `{name}` must hold one whole number or text for each image, not "
                 f"{' × '.join(map(str, header.shape))} of {header.kind}."
             )
         if header.shape[0] > _MOST_LABELS or header.bytes > _MOST_BYTES // 64:
             raise DataError(f"{path.name}: the array `{name}` is too large for labels.")
-        values = np.frombuffer(stream.read(header.bytes), header.kind)
+        content = stream.read(header.bytes)
+        if len(content) < header.bytes:
+            raise DataError(f"{path.name} is cut off in its array `{header.name}`; get the file again.")
+        values = np.frombuffer(content, header.kind)
     if header.kind.kind == "S":
         try:
             return pd.Series([value.decode("utf-8") for value in values.tolist()], dtype="str")

@@ -76,7 +76,8 @@ def _batches(
                 table.column(column),
                 names.get(column),
                 f"{path.name}: column `{column}`",
-                wanted.columns[column] in wanted.listed | wanted.kept,
+                wanted.columns[column] in wanted.kept
+                or wanted.contents.get(wanted.columns[column]) in ("tokens", "json"),
             )
             for column in table.schema.names
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,10 @@ _ENDINGS: dict[str, Format] = {
     ".npz": "numpy",
     ".npy": "numpy",
 }
+#: What a column may hold instead of text: a list of tokens, which become text with spaces between them; lists
+#: or objects, which are kept as JSON; a picture's path.
+Content = Literal["tokens", "json", "picture"]
+
 #: How much of a rejected text is kept.
 SHOWN_CHARACTERS = 500
 
@@ -51,13 +55,18 @@ SHOWN_CHARACTERS = 500
 @dataclass(frozen=True)
 class Wanted:
     """The columns to read: `column` → the name it gets; which name is the target, which may be missing,
-    which are only carried along, and which may hold lists: tokens become text, all else JSON."""
+    which are only carried along, and which hold something else than text."""
 
     columns: dict[str, str]
     target: str | None = None
     optional: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
-    listed: frozenset[str] = frozenset()
+    contents: Mapping[str, Content] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> str | None:
+        """The name of the column of pictures, if there is one."""
+        return next((name for name in self.columns.values() if self.contents.get(name) == "picture"), None)
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,14 @@ def read_records(
     target: str | None = None,
     keep: Sequence[str] = (),
     target_required: bool = True,
+    contents: Mapping[str, Content] | None = None,
 ) -> Iterator[Batch]:
     """Yield the records of `path`, with columns named by role, in batches of a few megabytes.
 
     `roles` are the roles wanted (all of `settings.columns` by default) and `target` the one that holds
     the label; with `target_required=False` a file without it is fine, as when predicting. Columns in
-    `keep` come along under their own names. Raises `DataError` for what makes the file unreadable as a
+    `keep` come along under their own names. `contents` are those of the problem (`Problem.contents`).
+    Raises `DataError` for what makes the file unreadable as a
     whole: missing, empty, cut off, in another encoding, without a wanted column.
     """
     columns: dict[str, str] = {}
@@ -99,25 +110,19 @@ def read_records(
     if target is not None and target not in columns.values():
         target = None
     optional = frozenset() if target_required or target is None else frozenset({target})
-    # Where there are entities, both they and their text may be given token by token.
-    listed = frozenset(
-        {"text", "entities"}
-        if "entities" in settings.columns
-        else {"labels", "answers", "messages", "prompt"}
-    )
-    wanted = Wanted(columns, target, optional, kept, listed)
+    wanted = Wanted(columns, target, optional, kept, contents or {})
     kind = file_format(path, settings.format)
-    if "image" in columns.values() and kind not in ("images", "numpy"):
+    if wanted.picture is not None and kind not in ("images", "numpy"):
         from catena.data.images import with_pictures
 
-        yield from with_pictures(_read(path, kind, settings, wanted), "image", path.parent)
+        yield from with_pictures(_read(path, kind, settings, wanted), wanted.picture, path.parent)
     else:
         yield from _read(path, kind, settings, wanted)
 
 
 def _read(path: Path, kind: Format, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
     if kind in ("images", "numpy"):
-        if "image" not in wanted.columns.values():
+        if wanted.picture is None:
             raise DataError(f"{path.name} holds images; set `problem.name` to images, or name another file.")
         if not path.exists():
             raise DataError(f"There is no {path.name} in {path.parent}; put it there or name another.")

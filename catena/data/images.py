@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from catena.data.formats import Batch, Wanted, broken_rows, empty_broken, missing_columns
-from catena.data.pictures import ENDINGS, as_uri
+from catena.data.pictures import ENDINGS, as_uri, printable
 from catena.errors import DataError
 
 #: The columns that a folder of images has.
 COLUMNS = ("image", "label", "file")
-#: What is held in memory of a folder at once, in bytes and in files.
+#: What is held in memory of pictures at once, in bytes and in files.
 _BATCH_BYTES = 32 << 20
 _BATCH_FILES = 2_000
-_TABLE_ROWS = 200
 #: A larger file is no picture to learn from.
 _MOST_BYTES = 256 << 20
 
@@ -42,9 +41,9 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def class_of(file: Path, folder: Path) -> str | None:
-    """The class of a picture: the folder that it lies in, directly below `folder`."""
+    """The class of a picture: the name, in print, of the folder that it lies in, directly below `folder`."""
     parts = file.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else None
+    return printable(parts[0]) if len(parts) > 1 else None
 
 
 def read_image_folder(folder: Path, wanted: Wanted) -> Iterator[Batch]:
@@ -67,7 +66,7 @@ def read_image_folder(folder: Path, wanted: Wanted) -> Iterator[Batch]:
         )
     batch = _Gathering(wanted)
     for row, file in enumerate(files, 1):
-        name = file.relative_to(folder).as_posix()
+        name = printable(file.relative_to(folder).as_posix())
         label = class_of(file, folder)
         if labelled and label is None:
             batch.refuse(row, name, "picture in no class's folder")
@@ -86,24 +85,15 @@ def read_image_folder(folder: Path, wanted: Wanted) -> Iterator[Batch]:
 def with_pictures(batches: Iterator[Batch], role: str, folder: Path) -> Iterator[Batch]:
     """Batches of a table with a column of paths below `folder`, with data URIs in their place.
 
-    What is a data URI already stays as it is.
+    What is a data URI already stays as it is. Batches are divided where the pictures read fill one.
     """
     for whole in batches:
-        for start in range(0, max(len(whole.records), 1), _TABLE_ROWS):
-            records = whole.records.iloc[start : start + _TABLE_ROWS].copy()
-            values: list[str | None] = []
-            reasons: list[str] = []
-            for given in records[role].tolist():
-                if not isinstance(given, str) or given.startswith("data:"):
-                    values.append(given if isinstance(given, str) else None)
-                    reasons.append("")
-                    continue
-                inside = not Path(given).is_absolute() and ".." not in Path(given).parts
-                content, reason = (
-                    read_picture(folder / given, folder) if inside else (b"", "path outside the data folder")
-                )
-                values.append(None if reason else as_uri(content, given))
-                reasons.append(reason)
+        column = whole.records[role].tolist()
+        unread = whole.broken
+        start = 0
+        while start < len(column) or start == 0:
+            values, reasons = _some_pictures(column, start, folder)
+            records = whole.records.iloc[start : start + len(values)].copy()
             bad = pd.Series(reasons, index=records.index, dtype="str") != ""
             broken = broken_rows(
                 records["row"][bad].tolist(),
@@ -111,9 +101,35 @@ def with_pictures(batches: Iterator[Batch], role: str, folder: Path) -> Iterator
                 [reason for reason in reasons if reason],
             )
             records[role] = pd.array(values, dtype="str")
-            if start == 0 and len(whole.broken):
-                broken = pd.concat([whole.broken, broken], ignore_index=True)
+            if len(unread):
+                broken = pd.concat([unread, broken], ignore_index=True)
+                unread = unread[:0]
             yield Batch(records[~bad], broken)
+            start += max(len(values), 1)
+
+
+def _some_pictures(
+    column: Sequence[str | None], start: int, folder: Path
+) -> tuple[list[str | None], list[str]]:
+    """Data URIs from `start` on until a batch is full, and why others have none ("" for those that have)."""
+    values: list[str | None] = []
+    reasons: list[str] = []
+    size = 0
+    for given in column[start : start + _BATCH_FILES]:
+        if not isinstance(given, str) or given.startswith("data:"):
+            values.append(given if isinstance(given, str) else None)
+            reasons.append("")
+            continue
+        inside = not Path(given).is_absolute() and ".." not in Path(given).parts
+        content, reason = (
+            read_picture(folder / given, folder) if inside else (b"", "path outside the data folder")
+        )
+        values.append(None if reason else as_uri(content, given))
+        reasons.append(reason)
+        size += len(content)
+        if size >= _BATCH_BYTES:
+            break
+    return values, reasons
 
 
 def read_picture(file: Path, folder: Path) -> tuple[bytes, str]:

@@ -132,7 +132,7 @@ def _measured(
     separator: str,
 ) -> Inspection:
     """Read all of the training file once, in constant memory but for the lengths."""
-    target = get_problem(problem).target_role
+    target, contents = get_problem(problem).target_role, get_problem(problem).contents
     named = target if problem != "regression" else None
     counted = TargetCount(problem, separator)
     characters: list[np.ndarray] = []
@@ -140,7 +140,7 @@ def _measured(
     pieces: list[int] = []
     sample: list[str] = []
     records = broken = escaped = quoted = seen = 0
-    for batch in read_records(path, settings, ("text", target), target=named):
+    for batch in read_records(path, settings, ("text", target), target=named, contents=contents):
         texts = batch.records["text"].dropna()
         records += len(batch.records)
         broken += len(batch.broken)
@@ -159,7 +159,7 @@ def _measured(
     if not records:
         raise DataError(f"{path.name} has no records; put them there or name another file.")
     if test is not None:
-        for _ in read_records(test, settings, ("text", target), target=named):
+        for _ in read_records(test, settings, ("text", target), target=named, contents=contents):
             break  # the columns are there
     classes = counted.classes
     if problem == "classification" and len(classes) < 2:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,49 +12,71 @@ import numpy as np
 import pandas as pd
 
 from catena.data.commented import group
-from catena.data.formats import Format, file_format, read_records
+from catena.data.dialect import first_records, how_to_read
+from catena.data.formats import file_format, read_records
 from catena.data.inspection import Inspection, Wanted
 from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, sample_bytes
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.problems.answers import read_answers
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
     from ruamel.yaml.comments import CommentedMap
 
-_ROLES = ("question", "context", "answers")
-#: Names that data sets give to passages and answers.
-_CONTEXTS = ("context", "passage", "paragraph")
-_ANSWERS = ("answers", "answer")
+#: What columns are called, by role.
+_NAMES: Mapping[str, Sequence[str]] = {
+    "question": ("question",),
+    "context": ("context", "passage", "paragraph"),
+    "answers": ("answers", "answer"),
+}
+_ROLES = tuple(_NAMES)
 _SAMPLE = 1000
 #: Word pieces a pretrained tokenizer makes of a word between spaces, on average, punctuation included.
 _PIECES_PER_WORD = 1.4
 
 
 def inspect_answering(path: Path, wanted: Wanted) -> Inspection | None:
-    """What `inspect_file` returns, for a file whose columns are those of SQuAD; None for any other."""
+    """What `inspect_file` returns, for a file whose columns are those of SQuAD; None for any other.
+
+    Raises `DataError` where the user says that it is one, and columns are then missing or mistyped.
+    """
+    # a context is something that other problems have, too
+    said = wanted.problem == "answering" or bool({"question", "answers"} & wanted.columns.keys())
     if path.is_dir():
         return None
     try:
         kind = file_format(path)
     except DataError:
         return None
-    columns = {role: role for role in _ROLES} if kind == "squad" else _columns(path, kind, wanted)
-    if columns is None:
+    if kind == "squad":
+        settings = DataSettings(
+            name="data", format=kind, encoding=likely_encoding(sample_bytes(path)) or "utf-8"
+        )
+        there = list(_ROLES)
+    elif kind in ("csv", "tsv", "jsonl", "parquet"):
+        settings, there = how_to_read(path, kind, [name for _, name in wanted.options()])
+    else:
         return None
-    wanted.check_roles("answering", columns)
-    test = wanted.test
-    settings = DataSettings(
-        name="data",
-        format=kind,
-        train=path.name,
-        test=test.name if test is not None else None,
-        encoding=likely_encoding(sample_bytes(path)) or "utf-8" if kind != "parquet" else "utf-8",
-        columns=columns,
-    )
-    return _measured(path, test, settings)
+    columns = {role: role for role in _ROLES} if kind == "squad" else _columns(there, wanted)
+    if not said and not _looks_like_answers(path, settings, there, columns, wanted):
+        return None
+    wanted.check_roles("answering", _ROLES)
+    wanted.check_columns(path, there)
+    missing = next((role for role in _ROLES if role not in columns), None)
+    if missing is not None:
+        raise DataError(
+            f"No column of {path.name} is called like the {missing} of SQuAD; name it with "
+            f"`--column {missing}=…` (the columns are {', '.join(map(repr, there))})."
+        )
+    twice = next((name for name in columns.values() if list(columns.values()).count(name) > 1), None)
+    if twice is not None:
+        both = " and ".join(role for role, name in columns.items() if name == twice)
+        raise DataError(f"Column {twice!r} of {path.name} cannot be {both} at once; name another.")
+    update = {"train": path.name, "test": wanted.test.name if wanted.test is not None else None}
+    return _measured(path, wanted.test, settings.model_copy(update={**update, "columns": columns}))
 
 
 def answering_params(root: CommentedMap, inspection: Inspection) -> None:
@@ -69,25 +93,33 @@ def answering_params(root: CommentedMap, inspection: Inspection) -> None:
     root["gate"]["floors"] = group(f1=(0.3, "of SQuAD, 0 to 1"))
 
 
-def _columns(path: Path, kind: Format, wanted: Wanted) -> dict[str, str] | None:
-    if kind == "jsonl":
-        from catena.data.json_lines import json_columns
-
-        there = json_columns(path, likely_encoding(sample_bytes(path)) or "utf-8")
-    elif kind == "parquet":
-        from catena.data.columnar import parquet_columns
-
-        there = parquet_columns(path)
-    else:
-        return None
-    guesses = {
-        "question": wanted.text or ("question" if "question" in there else None),
-        "context": next((name for name in _CONTEXTS if name in there), None),
-        "answers": wanted.label or next((name for name in _ANSWERS if name in there), None),
+def _columns(there: Sequence[str], wanted: Wanted) -> dict[str, str]:
+    """The columns by role, as far as they are there: those that the user names, else those called so."""
+    by_lower = {name.lower(): name for name in reversed(there)}
+    given = {"question": wanted.text, "answers": wanted.label, **wanted.columns}
+    found = {
+        role: given.get(role) or next((by_lower[name] for name in names if name in by_lower), None)
+        for role, names in _NAMES.items()
     }
-    found = {role: wanted.columns.get(role, name) for role, name in guesses.items()}
-    columns = {role: name for role, name in found.items() if name is not None and name in there}
-    return columns if len(columns) == len(_ROLES) else None
+    return {role: name for role, name in found.items() if name is not None and name in there}
+
+
+def _looks_like_answers(
+    path: Path, settings: DataSettings, there: Sequence[str], columns: Mapping[str, str], wanted: Wanted
+) -> bool:
+    """Whether all columns are there and, where the user names some, most answers are in the passages."""
+    if len(set(columns.values())) < len(_ROLES):
+        return False
+    if not wanted.options() or settings.format == "squad":
+        return True
+    sample = first_records(path, settings, there).head(_SAMPLE)
+    good = 0
+    for context, raw in zip(sample[columns["context"]], sample[columns["answers"]], strict=True):
+        if isinstance(context, str) and isinstance(raw, str) and raw.strip():
+            with suppress(ValueError):
+                read_answers(raw, context)
+                good += 1
+    return good > len(sample) / 2
 
 
 def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspection:
@@ -96,7 +128,8 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
     kinds: Counter[str] = Counter()
     unusable: Counter[str] = Counter()
     broken = records = 0
-    for batch in read_records(path, settings, _ROLES):
+    contents = get_problem("answering").contents
+    for batch in read_records(path, settings, _ROLES, contents=contents):
         broken += len(batch.broken)
         records += len(batch.records)
         rows = zip(*(batch.records[role] for role in _ROLES), strict=True)
@@ -116,7 +149,7 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         reason = f": {unusable.most_common(1)[0][0]}" if unusable else ""
         raise DataError(f"{path.name} has no usable question{reason}; correct the file or name its columns.")
     if test is not None:
-        for _ in read_records(test, settings, _ROLES):
+        for _ in read_records(test, settings, _ROLES, contents=contents):
             break  # the columns are there
     texts = pd.Series(list(passages), dtype="str")
     words = word_counts(texts)

@@ -60,6 +60,8 @@ def inspect_generation(path: Path, wanted: Wanted) -> Inspection | None:
         return None
     if said:
         wanted.check_roles("generation", ("messages", "text", *_NAMES))
+    elif not set(wanted.columns) <= {"messages", *_NAMES}:
+        return None  # a column of texts is for any problem
     if not wanted.options() and _is_running_text(path, said):
         settings = DataSettings(
             name="data",
@@ -143,7 +145,8 @@ def _roles(
     """The columns by role; None where the file neither looks like this problem nor is said to be of it."""
     said = wanted.problem == "generation"
     given = {"prompt": wanted.text, "response": wanted.label, **wanted.columns}
-    if "messages" in wanted.columns or "text" in wanted.columns:
+    # A column of texts is of many problems, one of messages of this alone.
+    if "messages" in wanted.columns or (said and "text" in wanted.columns):
         role = "messages" if "messages" in wanted.columns else "text"
         return {role: wanted.columns[role]}
     if kind == "jsonl":
@@ -204,7 +207,7 @@ def _measured(
     texts: list[str] = []
     unusable: Counter[str] = Counter()
     records = broken = 0
-    for batch in read_records(path, settings, roles):
+    for batch in read_records(path, settings, roles, contents=problem.contents):
         composed, reasons = problem.compose(batch.records)
         records += len(composed)
         broken += len(batch.broken)
@@ -216,7 +219,7 @@ def _measured(
         raise DataError(f"{path.name} has no usable record{reason}; correct the file or name its columns.")
     if test is not None:
         settings = settings.model_copy(update={"test": test.name})
-        for _ in read_records(test, settings, roles):
+        for _ in read_records(test, settings, roles, contents=problem.contents):
             break  # the columns are there
     series = pd.Series(texts, dtype="str")
     words = word_counts(series)
@@ -234,12 +237,9 @@ def _measured(
         columns=tuple(columns),
         records=records,
         broken=broken,
-        classes={},
         characters=lengths(series.str.len()),
         words=lengths(words),
         max_length=int(min(max(-(-int(estimate) // 64) * 64, 128), 1024)),
-        unescape_html=False,
-        strip_quotes=False,
         unspaced=unspaced_share(texts[:_SAMPLE]),
         latin=latin,
         notes=tuple(notes),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +18,10 @@ from catena.data.commented import group
 from catena.data.formats import file_format, read_records
 from catena.data.images import class_of, image_files, looks_like_images, read_picture
 from catena.data.inspection import Inspection, Wanted
-from catena.data.pictures import FORMATS
+from catena.data.pictures import FORMATS, printable
 from catena.data.quality import lengths
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -27,31 +31,56 @@ if TYPE_CHECKING:
 _SAMPLE = 500
 #: Sizes that images are brought to: the first that is not below what most have.
 _SIZES = (8, 16, 28, 32, 48, 64, 96, 128, 160, 224)
-_PARTS = ("train", "training")
-_TESTS = ("test", "testing", "val", "valid", "validation")
+#: What folders of the parts are called.
+_TRAINING = ("train", "training")
+_VALIDATION = ("val", "valid", "validation", "dev")
+_TEST = ("test", "testing")
 
 
 def inspect_images(path: Path, wanted: Wanted) -> Inspection | None:
     """What `inspect_file` returns, for a folder of images or a NumPy file; None for any other.
 
-    A folder with the folders `train` and `test` is taken for both parts. Raises `DataError`.
+    A folder with the folders `train` and `test`, or `train` and `val`, or all three is taken for these parts.
+    Raises `DataError`.
     """
-    test = wanted.test
     if path.is_dir():
-        folder, other = _parts(path)
-        if not looks_like_images(folder):
+        parts = _parts(path, wanted.test)
+        if not looks_like_images(parts.train):
             return None
-        return _inspection(folder, test or other, "images", *_folder(folder))
+        return _inspection(parts, "images", *_folder(parts.train))
     if path.suffix.lower() in (".npz", ".npy") and path.is_file():
-        return _inspection(path, test, "numpy", *_arrays(path, wanted))
+        return _inspection(_Parts(path, wanted.test), "numpy", *_arrays(path, wanted))
     return None
 
 
-def _parts(path: Path) -> tuple[Path, Path | None]:
+@dataclass(frozen=True)
+class _Parts:
+    """Folders or files by part, and what is worth saying about the choice."""
+
+    train: Path
+    test: Path | None = None
+    validation: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _parts(path: Path, test: Path | None) -> _Parts:
+    """The parts of a folder; `test` is the one that the user named."""
     inner = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
-    train = next((inner[name] for name in _PARTS if name in inner), None)
-    test = next((inner[name] for name in _TESTS if name in inner), None)
-    return (train, test) if train is not None and test is not None else (path, None)
+    train, validation, own = (
+        next((inner[name] for name in names if name in inner), None)
+        for names in (_TRAINING, _VALIDATION, _TEST)
+    )
+    if train is None or (validation is None and own is None):
+        return _Parts(path, test)
+    notes = []
+    test = test or own
+    if test is None and validation is not None:
+        notes.append(f"folder {validation.name} is the test, since there is no other")
+        validation, test = None, validation
+    used = (train, validation, test)
+    left = sorted(one.name for one in inner.values() if one not in used and not one.name.startswith("."))
+    notes += [f"folder {printable(name)} is left out, since it is no part that is known" for name in left]
+    return _Parts(train, test, validation, tuple(notes))
 
 
 def _folder(folder: Path) -> tuple[dict[str, str], Counter[str], list[tuple[int, int, bool]], list[str]]:
@@ -75,7 +104,7 @@ def _folder(folder: Path) -> tuple[dict[str, str], Counter[str], list[tuple[int,
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 sizes.append((image.width, image.height, image.mode in ("1", "L", "LA", "I;16")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError):
             unreadable += 1
     if unreadable:
         notes.append(f"{unreadable:,} of {unreadable + len(sizes):,} files looked at are no images")
@@ -105,7 +134,8 @@ def _arrays(
     columns = {"image": image.name, "label": label}
     settings = DataSettings.model_validate({"format": "numpy", "columns": columns})
     classes: Counter[str] = Counter()
-    for batch in read_records(path, settings, ("image", "label"), target="label"):
+    contents = get_problem("images").contents
+    for batch in read_records(path, settings, ("image", "label"), target="label", contents=contents):
         classes.update(batch.records["label"])
     grey = len(image.shape) == 3 or image.shape[3] == 1
     return columns, classes, [(image.shape[2], image.shape[1], grey)], []
@@ -124,21 +154,28 @@ def _label_array(path: Path, image: Header, headers: list[Header]) -> str:
 
 
 def _inspection(
-    path: Path,
-    test: Path | None,
+    parts: _Parts,
     kind: Any,
     columns: dict[str, str],
     classes: Counter[str],
     sizes: list[tuple[int, int, bool]],
     notes: list[str],
 ) -> Inspection:
-    if test is not None and file_format(test) != kind:
-        raise DataError(f"{test.name} is not written as {path.name} is; both must be of one form.")
+    path, test, validation = parts.train, parts.test, parts.validation
+    others = [one for one in (validation, test) if one is not None]
+    for one in others:
+        if file_format(one) != kind:
+            raise DataError(f"{one.name} is not written as {path.name} is; both must be of one form.")
+    names = Counter(one.name for one in (path, *others))
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"Two folders are called {twice}; rename one, since they go into one folder.")
     settings = DataSettings.model_validate(
         {
             "name": "data",
             "format": kind,
             "train": path.name,
+            "validation": validation.name if validation is not None else None,
             "test": test.name if test is not None else None,
             "columns": columns,
             "keep": ("file",) if kind == "images" else (),
@@ -150,20 +187,14 @@ def _inspection(
     return Inspection(
         path=path,
         test=test,
+        validation=validation,
         format=kind,
         data=settings,
         columns=tuple(columns.values()),
         records=sum(classes.values()),
-        broken=0,
         classes=dict(classes.most_common()),
-        characters={},
         words=lengths(sides),
-        max_length=0,
-        unescape_html=False,
-        strip_quotes=False,
-        unspaced=0.0,
-        latin=1.0,
-        notes=tuple(notes),
+        notes=(*parts.notes, *notes),
         problem="images",
         problem_settings={
             "images": ({"size": size, "colours": colours}, ""),

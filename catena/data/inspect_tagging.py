@@ -20,6 +20,7 @@ from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, open_text, sample_bytes
 from catena.errors import DataError
+from catena.problems import get_problem
 from catena.problems.spans import cuts_a_word, read_entities
 from catena.settings import DataSettings
 
@@ -140,11 +141,12 @@ def _is_entities(value: Any) -> bool:
 
 
 def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspection:
+    contents = get_problem("tagging").contents
     labels: Counter[str] = Counter()
     texts: list[str] = []
     unusable: Counter[str] = Counter()
     broken = cut = records = 0
-    for batch in read_records(path, settings, ("text", "entities"), target="entities"):
+    for batch in read_records(path, settings, ("text", "entities"), target="entities", contents=contents):
         broken += len(batch.broken)
         records += len(batch.records)
         for text, raw in zip(batch.records["text"], batch.records["entities"], strict=True):
@@ -163,7 +165,7 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         reason = f": {unusable.most_common(1)[0][0]}" if unusable else ""
         raise DataError(f"{path.name} has no usable record{reason}; correct the file or name its columns.")
     if test is not None:
-        for _ in read_records(test, settings, ("text", "entities"), target="entities"):
+        for _ in read_records(test, settings, ("text", "entities"), target="entities", contents=contents):
             break  # the columns are there
     characters, words = pd.Series(texts, dtype="str").str.len(), word_counts(pd.Series(texts, dtype="str"))
     estimate = float(np.percentile(words, 99)) * _PIECES_PER_WORD + 2
@@ -181,8 +183,6 @@ def _measured(path: Path, test: Path | None, settings: DataSettings) -> Inspecti
         characters=lengths(characters),
         words=lengths(words),
         max_length=min(max(-(-int(estimate) // 16) * 16, 32), 256),
-        unescape_html=False,
-        strip_quotes=False,
         unspaced=unspaced_share(texts[:_SAMPLE]),
         latin=latin_share(texts[:_SAMPLE]),
         notes=tuple(notes),

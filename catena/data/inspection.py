@@ -65,24 +65,30 @@ class Inspection:
     """
 
     path: Path
-    test: Path | None
     format: Format
     data: DataSettings
     columns: tuple[str, ...]
     records: int
-    broken: int
-    classes: dict[str, int]
-    characters: dict[str, float]
     words: dict[str, float]
-    max_length: int
-    unescape_html: bool
-    strip_quotes: bool
-    unspaced: float
-    latin: float
-    notes: tuple[str, ...]
-    problem: str = "classification"
+    problem: str
+    test: Path | None = None
+    validation: Path | None = None
+    broken: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    characters: dict[str, float] = field(default_factory=dict)
+    max_length: int = 0
+    unescape_html: bool = False
+    strip_quotes: bool = False
+    unspaced: float = 0.0
+    latin: float = 1.0
+    notes: tuple[str, ...] = ()
     problem_settings: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """What is copied into a new project: the training file, and those for validation and test."""
+        return [path for path in (self.path, self.validation, self.test) if path is not None]
 
     @property
     def text(self) -> str:

@@ -76,9 +76,10 @@ def _texts(parsed: dict[str, Any], row: int, wanted: Wanted, kinds: LabelKinds) 
         value = parsed.get(column)
         if name == wanted.target:
             kinds.check(value, row)
-        if name == "text" and name in wanted.listed and isinstance(value, list):
+        content = wanted.contents.get(name)
+        if content == "tokens" and isinstance(value, list):
             value = tokens_as_text(value, column)
-        if isinstance(value, list | dict) and name not in wanted.kept | wanted.listed:
+        if isinstance(value, list | dict) and name not in wanted.kept and content != "json":
             raise ValueError(f"`{column}` holds a JSON {_kind(value)} instead of text")
         text = as_text(value)
         if text is not None and not text.isascii():

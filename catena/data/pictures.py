@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -56,7 +57,7 @@ def pixels(content: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError) as error:
         raise UnreadableImageError("not an image") from error
     return values[..., None] if values.ndim == 2 else values
 
@@ -151,7 +152,15 @@ def as_text(content: bytes) -> str:
 
 def as_uri(content: bytes, name: str) -> str:
     """A file's bytes as a data URI that also keeps its name."""
-    return f"data:application/octet-stream;name={quote(name)};base64,{as_text(content)}"
+    return f"data:application/octet-stream;name={quote(printable(name))};base64,{as_text(content)}"
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that can be written anywhere.
+
+    Bytes that are not UTF-8, as old archives leave them, are shown as `\xe9`, so that names stay different.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def from_text(text: str) -> bytes:
@@ -177,7 +186,8 @@ def described(text: str) -> str:
         head = base64.b64decode(text[:32], validate=True)
     except (binascii.Error, ValueError):
         return text[:80]
-    if not head.startswith(_SIGNATURE):
+    # Signature, the first chunk's length and kind, then width and height: 24 bytes, if they are there.
+    if len(head) < 24 or not head.startswith(_SIGNATURE) or head[12:16] != b"IHDR":
         return "image"
     width, height = struct.unpack_from(">II", head, 16)
     return f"image of {width} × {height} pixels"

@@ -71,7 +71,9 @@ def _read(
     roles = problem.raw_roles(settings.data.columns)
     # Whether 1 and "1" are one and the same is only a question where targets name classes.
     named = roles[-1] if problem.fewest_classes else None
-    for batch in read_records(path, settings.data, roles, target=named, keep=settings.data.keep):
+    for batch in read_records(
+        path, settings.data, roles, target=named, keep=settings.data.keep, contents=problem.contents
+    ):
         good, bad = screen.apply(batch, name)
         accepted.append(good)
         rejected.append(bad)

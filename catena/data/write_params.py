@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from io import StringIO
@@ -14,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from catena.data.commented import group
 from catena.data.formats import record_files
 from catena.data.inspection import Inspection
+from catena.data.pictures import printable
 from catena.data.recognition import RECOGNISED
 from catena.errors import DataError, SettingsError
 from catena.files import complete_file, complete_folder, sha256_file, sha256_folder
@@ -67,8 +69,7 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
     """Copy the files, unless they lie there already."""
     sources = [
         file
-        for path in (inspection.path, inspection.test)
-        if path is not None
+        for path in inspection.files
         for file in ([path] if path.is_dir() else record_files(path, inspection.data))
     ]
     if all((target / path.name).exists() and _same(path, target / path.name) for path in sources):
@@ -83,8 +84,21 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
             if path.is_dir():
                 # Links are copied as links, so that nothing from elsewhere comes in unseen.
                 shutil.copytree(path, partial / path.name, symlinks=True)
+                _rename(partial / path.name)
             else:
                 shutil.copyfile(path, partial / path.name)
+
+
+def _rename(folder: Path) -> None:
+    """Give names that are not UTF-8 the form in which they are shown, since DVC takes no others."""
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            shown = printable(name)
+            if shown == name:
+                continue
+            if os.path.lexists(Path(place, shown)):
+                raise DataError(f"{folder.name} holds {shown} twice, once not in UTF-8; rename one.")
+            Path(place, name).rename(Path(place, shown))
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -102,6 +116,8 @@ def _params(inspection: Inspection, name: str) -> str:
         format=(inspection.format, ""),
         train=(inspection.path.name, f"{inspection.records:,} records"),
     )
+    if inspection.validation is not None:
+        data["validation"] = inspection.validation.name
     if inspection.test is not None:
         data["test"] = inspection.test.name
     settings = inspection.data
@@ -130,7 +146,8 @@ def _params(inspection: Inspection, name: str) -> str:
     if inspection.strip_quotes:
         preparation["strip_quotes"] = True
         preparation.yaml_add_eol_comment("most texts are enclosed in quotes", "strip_quotes")
-    preparation["validation_fraction"] = 0.1
+    if inspection.validation is None:
+        preparation["validation_fraction"] = 0.1
     if inspection.test is None:
         preparation["test_fraction"] = 0.2
         preparation.yaml_add_eol_comment("there is no test file", "test_fraction")

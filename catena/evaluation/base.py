@@ -126,6 +126,10 @@ class Evaluation(ABC):
         """A record's input as a data URI of an image, where it is one."""
         return None
 
+    def where(self, record: Mapping[str, Any]) -> str:
+        """Where a record comes from, in the words of the report."""
+        return f"{record['source']}, row {record['row']}" if "source" in record and "row" in record else ""
+
     def heading(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What tables elsewhere need to show these figures without knowing the problem."""
         # Lists of pairs: what `dvc metrics show` finds in an object it would show as metrics.

@@ -36,13 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """One more table of results: `columns` maps a row's keys to their titles."""
+    """One more table of results: `columns` maps a row's keys to their titles.
+
+    Columns in `running` hold running text, whose line breaks the report keeps.
+    """
 
     name: str
     title: str
     columns: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]]
     caption: str = ""
+    running: Sequence[str] = ()
 
 
 class CountedEvaluation(Evaluation):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from catena.evaluation import figures
@@ -33,12 +32,12 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
     metrics, plan = source.metrics, source.predictions.plan
     rows = _rivals(metrics, evaluation)
     headline = [name for name in evaluation.headline if name in metrics]
+    charted = [name for name in headline if all(name in row for row in rows)]
     parts = (source.data_quality or {}).get("parts", {})
     charts: dict[str, list[Markup]] = {
         "rivals": [
             Markup(figures.rivals_chart(rows, name, evaluation.metrics[name].title))  # noqa: S704
-            for name in headline
-            if all(name in row for row in rows)
+            for name in charted
         ],
         "curve": [Markup(one) for one in figures.curve_charts(source.curve)]  # noqa: S704
         if source.curve is not None
@@ -54,6 +53,7 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
             titles={name: metric.title for name, metric in evaluation.metrics.items()},
             verdict=_verdict(metrics, evaluation),
             headline=headline,
+            charted=charted,
             scores=[name for name in evaluation.metrics if name in metrics],
             percent={name for name, metric in evaluation.metrics.items() if metric.percent},
             rivals=rows,
@@ -127,7 +127,7 @@ def _mistakes(source: ReportSource, evaluation: CountedEvaluation) -> dict[str, 
         "wrong": int((right < 1.0).sum()),
         "rows": [
             {
-                "where": _where(records.iloc[row]),
+                "where": evaluation.where({str(name): value for name, value in records.iloc[row].items()}),
                 "inputs": [evaluation.shown(records.iloc[row], name, plan) for name in columns],
                 "target": evaluation.shown(records.iloc[row], evaluation.target, plan),
                 "prediction": evaluation.shown(records.iloc[row], "prediction", plan),
@@ -137,14 +137,14 @@ def _mistakes(source: ReportSource, evaluation: CountedEvaluation) -> dict[str, 
     }
 
 
-def _where(record: pd.Series) -> str:
-    return f"{record['source']}, row {record['row']}" if "source" in record and "row" in record else ""
-
-
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Titles, and rows of values, each with whether it is running text."""
+    running = table.get("running", ())
     return {
         **table,
-        "rows": [[row.get(key) for key in table["columns"]] for row in table["rows"][:_MOST_ROWS]],
+        "rows": [
+            [(row.get(key), key in running) for key in table["columns"]] for row in table["rows"][:_MOST_ROWS]
+        ],
     }
 
 

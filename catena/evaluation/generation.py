@@ -171,6 +171,7 @@ class GenerationEvaluation(CountedEvaluation):
             columns,
             rows,
             "Test records drawn at random, and what was written for them.",
+            running=tuple(columns),
         )
 
     def shown_columns(self, records: pd.DataFrame) -> list[str]:

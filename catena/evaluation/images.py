@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,10 @@ class ImageEvaluation(ClassEvaluation):
         "nearest": (BASELINE_TITLES["nearest"], nearest),
         "backbone": (BASELINE_TITLES["backbone"], backbone),
     }
+
+    def where(self, record: Mapping[str, Any]) -> str:
+        """The name of the image's file, where that was kept."""
+        return str(record["file"]) if "file" in record else super().where(record)
 
     def picture(self, record: Mapping[str, object]) -> str | None:
         """The record's image as a data URI, not larger than is shown."""

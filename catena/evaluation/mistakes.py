@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from catena.evaluation.predictions import Predictions
 
@@ -78,23 +77,19 @@ def sample_rows(predictions: Predictions, most_classes: int, each: int) -> list[
 
 
 def _rows(predictions: Predictions, chosen: np.ndarray) -> list[Mistake]:
+    evaluation = predictions.evaluation
+    table = predictions.records.iloc[chosen]
+    rows = ({str(name): value for name, value in row.items()} for _, row in table.iterrows())
     return [
         Mistake(
             id=str(row["id"]),
-            where=_where(row),
+            where=evaluation.where(row),
             text=excerpt(str(row.get("text", ""))),
             label=str(row["label"]),
             prediction=str(row["prediction"]),
             confidence=float(row["confidence"]),
             right=float(row[f"p:{row['label']}"]),
-            picture=predictions.evaluation.picture({str(name): value for name, value in row.items()}),
+            picture=evaluation.picture(row),
         )
-        for _, row in predictions.records.iloc[chosen].iterrows()
+        for row in rows
     ]
-
-
-def _where(row: pd.Series) -> str:
-    """Where a record comes from; that of an image may be told by its file's name."""
-    if "image" in row and "file" in row:
-        return str(row["file"])
-    return f"{row['source']}, row {row['row']}" if "source" in row and "row" in row else ""

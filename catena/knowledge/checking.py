@@ -11,7 +11,7 @@ import numpy as np
 from catena.data.formats import read_records
 from catena.data.text_stream import likely_encoding, sample_bytes
 from catena.errors import DataError
-from catena.evaluation.answer_matches import best_match, normalised
+from catena.evaluation.answer_matches import best_match, holds, normalised
 from catena.knowledge.asking import READ, Reply
 from catena.settings import DataSettings
 
@@ -57,12 +57,17 @@ def read_questions(path: Path) -> tuple[list[str], list[str]]:
 
 
 def is_right(reply: Reply, answer: str) -> bool:
-    """Whether a reply says what was expected: much the same words, or a passage that holds them."""
+    """Whether a reply says what was expected: much the same words, or a passage that holds all of them.
+
+    An answer of nothing but articles and punctuation ("A", "?") has none, and only the same text is right.
+    """
     if not answer or not reply.answer:
         return False
+    if not normalised(answer):
+        return reply.answer.strip().casefold() == answer.strip().casefold()
     if reply.kind == READ:
         return best_match(reply.answer, [answer])[1] >= _RIGHT_FROM
-    return normalised(answer) in normalised(reply.answer)
+    return holds(reply.answer, answer)
 
 
 def levels(replies: Sequence[Reply], answers: Sequence[str]) -> list[Level]:

@@ -54,9 +54,11 @@ def build(
     answer: Annotated[str, typer.Option(help="Column with its answer.")] = "answer",
 ) -> None:
     """Make passages of documents and lists of questions, and index them."""
-    from catena.knowledge.index import KnowledgeBase
+    from catena.files import check_replaceable
+    from catena.knowledge.index import FILES, KnowledgeBase
     from catena.knowledge.passages import read_passages
 
+    check_replaceable(output, FILES, (source,))
     folder = None if words_only else _encoder_folder(encoder, needed=True)
     passages, others = read_passages(source, passage_words, question, answer)
     KnowledgeBase.build(passages, folder).save(output)

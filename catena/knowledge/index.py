@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from catena.errors import DataError, ModelError
-from catena.files import complete_folder, sha256_file, write_json
+from catena.files import check_replaceable, complete_folder, sha256_file, write_json
 from catena.knowledge.passages import Passage
 from catena.knowledge.words import WordIndex
 
@@ -19,11 +19,15 @@ _CARD = "knowledge.json"
 _PASSAGES = "passages.parquet"
 _VOCABULARY = "vocabulary.parquet"
 _ARRAYS = "arrays.safetensors"
+#: All that a knowledge base's folder holds, what says that it is one first.
+FILES = (_CARD, _PASSAGES, _VOCABULARY, _ARRAYS)
 _FORMAT = 1
 #: Longest passage or question that an encoder reads, in tokens.
 _TOKENS = 256
 #: What sharing all of its words with a question is worth beside a cosine of 1 (see docs/answering.md).
 _WORDS_SHARE = 0.5
+#: Questions are compared with all passages in blocks of about so many pairs (8 MB in each table).
+_CELLS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,21 @@ class KnowledgeBase:
         """
         if not questions:
             return []
+        vectors = self._embedded(questions, encoder) if self.vectors is not None else None
+        found: list[list[Hit]] = []
+        block = max(_CELLS // len(self.passages), 1)
+        for begin in range(0, len(questions), block):
+            part = slice(begin, begin + block)
+            found += self._found(questions[part], count, None if vectors is None else vectors[part])
+        return found
+
+    def _found(self, questions: Sequence[str], count: int, vectors: np.ndarray | None) -> list[list[Hit]]:
+        """The best passages for a few questions, whose embeddings `vectors` are, if there are any."""
         shared = self.words.scores(questions)
         scores = shared / np.maximum(shared.max(axis=1, keepdims=True), 1e-9)
         cosines = None
-        if self.vectors is not None:
-            cosines = self._embedded(questions, encoder) @ self.vectors.T
+        if vectors is not None and self.vectors is not None:
+            cosines = vectors @ self.vectors.T
             scores = cosines + _WORDS_SHARE * scores
         count = min(count, len(self.passages))
         found = []
@@ -109,10 +123,14 @@ class KnowledgeBase:
         return _embedded(encoder, questions)
 
     def save(self, folder: Path) -> None:
-        """Write everything to `folder`, whole or not at all."""
+        """Write everything to `folder`, whole or not at all.
+
+        Raises `SettingsError` where the folder holds anything but an older knowledge base.
+        """
         import pandas as pd
         from safetensors.numpy import save_file
 
+        check_replaceable(folder, FILES)
         arrays = {name: getattr(self.words, name) for name in ("data", "indices", "indptr")}
         if self.vectors is not None:
             arrays["vectors"] = self.vectors
@@ -123,7 +141,6 @@ class KnowledgeBase:
             rows = [asdict(passage) for passage in self.passages]
             pd.DataFrame(rows).to_parquet(partial / _PASSAGES, index=False)
             pd.DataFrame({"word": list(self.words.vocabulary)}).to_parquet(partial / _VOCABULARY, index=False)
-            files = (_ARRAYS, _PASSAGES, _VOCABULARY)
             write_json(
                 partial / _CARD,
                 {
@@ -133,7 +150,7 @@ class KnowledgeBase:
                     "encoder": self.encoder,
                     "encoder_sha256": self.encoder_sha256,
                     "thresholds": self.thresholds,
-                    "files": {name: sha256_file(partial / name) for name in files},
+                    "files": {name: sha256_file(partial / name) for name in FILES[1:]},
                 },
             )
 
@@ -154,7 +171,7 @@ class KnowledgeBase:
             card: dict[str, Any] = json.loads((folder / _CARD).read_text(encoding="utf-8"))
             if card["format"] != _FORMAT:
                 raise ModelError(f"{folder} is of a form that this version does not read; make it again.")
-            for name in (_ARRAYS, _PASSAGES, _VOCABULARY):
+            for name in FILES[1:]:
                 if sha256_file(folder / name) != card["files"][name]:
                     raise ValueError(f"{name} is cut off or altered")
             arrays = load_file(folder / _ARRAYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +142,16 @@ def _divided(section: Section, most: int) -> Iterator[str]:
 
 def _cut(sentence: str, most: int) -> Iterator[str]:
     """A sentence of more than `most` words in pieces, between words where there are any."""
-    while _words(sentence) > most:
-        places = [found.end() for found in WORD.finditer(sentence)]
-        at = places[most - 1] if len(places) > most else len(sentence) * most // _words(sentence)
-        yield sentence[:at].strip()
-        sentence = sentence[at:].strip()
-    yield sentence
+    # found once, since a document without any end of a sentence is one sentence of all its words
+    ends = [found.end() for found in WORD.finditer(sentence)]
+    begin = first = 0
+    while (size := max(len(ends) - first, (len(sentence) - begin) // 12)) > most:
+        enough = len(ends) - first > most
+        at = ends[first + most - 1] if enough else begin + (len(sentence) - begin) * most // size
+        yield sentence[begin:at].strip()
+        begin = at + len(sentence[at : at + 1]) - len(sentence[at : at + 1].lstrip())
+        first = bisect_right(ends, begin)
+    yield sentence[begin:].strip()
 
 
 def _words(text: str) -> int:

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 _HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_MARKS = re.compile(r"\*\*|__|`|^\s*(?:[-*+]|\d+\.)\s+|^\s*>\s?")
+#: Code (its content stays as it is), links and pictures, what is bold, and where that goes on in other lines.
+_INLINE = re.compile(
+    r"(?<!`)(?P<ticks>`+)(?!`)(?P<code>.+?)(?<!`)(?P=ticks)(?!`)"
+    r"|!?\[(?P<link>[^\]]*)\]\([^)]*\)"
+    r"|\*\*(?=\S)(?P<stars>.+?)(?<=\S)\*\*"
+    r"|(?<!\w)__(?=\S)(?P<bars>.+?)(?<=\S)__(?!\w)"
+    r"|(?<!\S)\*\*(?=\w)|(?<=[\w.,;:!?)])\*\*(?!\S)"
+)
+_QUOTE = re.compile(r"\s*>\s?")
+_BULLET = re.compile(r"\s*[-*+]\s+")
+#: A number that may stand before an item of a list; a year at the beginning of a line is none.
+_NUMBER = re.compile(r"\s*\d{1,3}\.\s+")
 _FENCE = re.compile(r"\s*(```|~~~)")
 #: Elements of HTML that end a paragraph, and those whose content is no text.
 _BLOCKS = frozenset(
@@ -17,7 +27,7 @@ _BLOCKS = frozenset(
         "header", "footer", "blockquote", "pre", "dd", "dt", "dl",
     )
 )  # fmt: skip
-_SILENT = frozenset(("script", "style", "noscript", "template", "head", "svg"))
+_SILENT = frozenset(("script", "style", "noscript", "template", "title", "svg"))
 
 
 @dataclass(frozen=True)
@@ -66,20 +76,39 @@ def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
     """Number, level of heading (0 for text) and plain text of each line. Code is text without headings."""
     lines = []
     fenced = False
+    # A number begins an item after an empty line or a heading, and within a list; elsewhere it is text.
+    listed, inside = True, False
     for number, line in enumerate(text.splitlines(), 1):
         if _FENCE.match(line):
             fenced = not fenced
+            listed, inside = True, False
             continue
-        heading = None if fenced else _HEADING.match(line)
+        if fenced:
+            lines.append((number, 0, line))
+            continue
+        heading = _HEADING.match(line)
         if heading:
             lines.append((number, len(heading[1]), _without_marks(heading[2])))
-        else:
-            lines.append((number, 0, line if fenced else _without_marks(line)))
+            listed, inside = True, False
+            continue
+        quote = _QUOTE.match(line)
+        rest = line[quote.end() :] if quote else line
+        mark = _BULLET.match(rest) or (_NUMBER.match(rest) if listed else None)
+        lines.append((number, 0, _without_marks(rest[mark.end() :] if mark else rest)))
+        inside = bool(mark) or (inside and bool(rest.strip()))
+        listed = inside or not rest.strip()
     return lines
 
 
 def _without_marks(line: str) -> str:
-    return _MARKS.sub("", _LINK.sub(r"\1", line))
+    """The text of a line that was marked up; what stands in code stays as it is."""
+
+    def plain(found: re.Match[str]) -> str:
+        if found["code"] is not None:
+            return found["code"].strip()
+        return _without_marks(found["link"] or found["stars"] or found["bars"] or "")
+
+    return _INLINE.sub(plain, line)
 
 
 def _html_lines(text: str) -> list[tuple[int, int, str]]:
@@ -104,6 +133,8 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _SILENT:
             self._silent += 1
+        elif tag == "body":
+            self._silent = 0  # whatever was left open before it
         elif re.fullmatch("h[1-6]", tag):
             self.end_line()
             self._level = int(tag[1])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
@@ -44,6 +45,7 @@ class Answering(Problem):
     name = "answering"
     input_roles = ("question", "context")
     target_role = "answers"
+    contents: ClassVar[Mapping[str, Content]] = {"answers": "json"}
     split_roles = ("context",)
     fewest_classes = 0
     truncates = False
@@ -193,16 +195,7 @@ class Answering(Problem):
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
     ) -> dict[str, torch.Tensor]:
-        import torch
-
-        batch = pad_inputs(features, pad_token_id, pad_to)
-        for name in ("shape_ids", "labels"):
-            if name in features[0]:
-                values = np.zeros(batch["input_ids"].shape, dtype=np.int64)
-                for row, feature in enumerate(features):
-                    values[row, : len(feature[name])] = feature[name]
-                batch[name] = torch.from_numpy(values)
-        return batch
+        return pad_inputs(features, pad_token_id, pad_to, {"shape_ids": 0, "labels": 0})
 
     def loss(
         self,

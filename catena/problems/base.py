@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ProblemSettings, TokenizationSettings
@@ -66,6 +67,8 @@ class Problem(ABC):
     #: Roles a user's columns play: those the model reads, and the one it learns to say.
     input_roles: ClassVar[tuple[str, ...]]
     target_role: ClassVar[str]
+    #: What columns hold that are not plain text, by the role they play.
+    contents: ClassVar[Mapping[str, Content]] = {}
     #: Inputs that decide the part a record goes to; by default all of them.
     split_roles: ClassVar[tuple[str, ...] | None] = None
     #: Classes that the training part must hold at least; 0 where targets have no classes.
@@ -373,17 +376,30 @@ def encode_texts(
 
 
 def pad_inputs(
-    features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
+    features: Sequence[Mapping[str, Any]],
+    pad_token_id: int,
+    pad_to: int = 8,
+    others: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` `(batch, length)`, the length a multiple of `pad_to`."""
+    """`input_ids` and `attention_mask` `(batch, length)`, the length a multiple of `pad_to`.
+
+    `others` names features of one number a token that the records may have, too, and what fills them up.
+    """
     import torch
 
     longest = max(len(feature["input_ids"]) for feature in features)
     length = max(-(-longest // pad_to), 1) * pad_to
-    input_ids = np.full((len(features), length), pad_token_id, dtype=np.int64)
-    attention_mask = np.zeros((len(features), length), dtype=np.int64)
-    for row, feature in enumerate(features):
-        ids = feature["input_ids"]
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+
+    def padded(rows: Sequence[Any], filling: int) -> torch.Tensor:
+        values = np.full((len(rows), length), filling, dtype=np.int64)
+        for row, numbers in enumerate(rows):
+            values[row, : len(numbers)] = numbers
+        return torch.from_numpy(values)
+
+    ids = [feature["input_ids"] for feature in features]
+    ones = [np.ones(len(one)) for one in ids]
+    batch = {"input_ids": padded(ids, pad_token_id), "attention_mask": padded(ones, 0)}
+    for name, filling in (others or {}).items():
+        if name in features[0]:
+            batch[name] = padded([feature[name] for feature in features], filling)
+    return batch

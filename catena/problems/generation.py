@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.problems.chat_tokens import Tokens
     from catena.settings import TokenizationSettings
@@ -49,6 +50,7 @@ class Generation(WritingProblem):
     name = "generation"
     input_roles = ("prompt",)
     target_role = "response"
+    contents: ClassVar[Mapping[str, Content]] = {"messages": "json", "prompt": "json"}
     truncates = False
     keeps_white_space = True
     packs = True

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ImageSettings, TokenizationSettings
@@ -43,6 +44,7 @@ class Images(Classification):
 
     name = "images"
     input_roles = ("image",)
+    contents: ClassVar[Mapping[str, Content]] = {"image": "picture"}
     tokenizes = False
     records_at_once: ClassVar[int] = 1_000
 

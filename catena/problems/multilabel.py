@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
@@ -30,6 +31,7 @@ class Multilabel(Problem):
     name = "multilabel"
     input_roles = ("text",)
     target_role = "labels"
+    contents: ClassVar[Mapping[str, Content]] = {"labels": "json"}
     fewest_classes = 1
     weighs_classes = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {

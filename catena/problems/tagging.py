@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
+    from catena.data.formats import Content
     from catena.evaluation.base import Evaluation
     from catena.settings import TokenizationSettings
 
@@ -54,6 +55,7 @@ class Tagging(Problem):
     name = "tagging"
     input_roles = ("text",)
     target_role = "entities"
+    contents: ClassVar[Mapping[str, Content]] = {"text": "tokens", "entities": "json"}
     fewest_classes = 1
     truncates = False
     token_features = frozenset({"labels", "shape_ids", "word_starts", "word_ends"})
@@ -184,16 +186,7 @@ class Tagging(Problem):
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
     ) -> dict[str, torch.Tensor]:
-        import torch
-
-        batch = pad_inputs(features, pad_token_id, pad_to)
-        for name, filling in (("shape_ids", 0), ("labels", IGNORED)):
-            if name in features[0]:
-                values = np.full(batch["input_ids"].shape, filling, dtype=np.int64)
-                for row, feature in enumerate(features):
-                    values[row, : len(feature[name])] = feature[name]
-                batch[name] = torch.from_numpy(values)
-        return batch
+        return pad_inputs(features, pad_token_id, pad_to, {"shape_ids": 0, "labels": IGNORED})
 
     def loss(
         self,

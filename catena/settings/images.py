@@ -30,7 +30,7 @@ class ImageSettings(Group):
     max_pixels: int = Field(
         50_000_000,
         ge=16,
-        le=1_000_000_000,
+        le=178_956_970,  # the most that Pillow opens, whatever is asked of it
         description="Larger pictures are rejected before they are decoded, since a small file can hold a "
         "huge one.",
     )

@@ -16,8 +16,9 @@ from catena.data.inspect import inspect_file, write_params
 from catena.data.preparation import Prepared, prepare
 from catena.errors import DataError
 from catena.problems import get_problem
+from catena.problems.answering import Answering
 from catena.problems.answers import from_canonical, read_answers
-from catena.settings import DataSettings, Settings, parse_settings
+from catena.settings import DataSettings, Settings, load_settings, parse_settings
 
 SHARED = Path(os.environ.get("CATENA_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
@@ -43,7 +44,7 @@ def squad(path: Path, paragraphs: list[dict[str, Any]]) -> Path:
 
 def read(path: Path, **more: Any) -> Batch:
     settings = DataSettings.model_validate({"name": "x", "columns": COLUMNS, "keep": ["title"], **more})
-    (batch,) = read_records(path, settings, tuple(COLUMNS), keep=settings.keep)
+    (batch,) = read_records(path, settings, tuple(COLUMNS), keep=settings.keep, contents=Answering.contents)
     return batch
 
 
@@ -232,7 +233,7 @@ def test_parquet_files_in_the_form_of_the_datasets_library_are_read(tmp_path: Pa
         {"question": ["Who?", "Why?"], "context": ["Anna left."] * 2, "answers": answers}
     ).to_parquet(tmp_path / "q.parquet")
     settings = DataSettings.model_validate({"name": "x", "columns": COLUMNS})
-    (batch,) = read_records(tmp_path / "q.parquet", settings, tuple(COLUMNS))
+    (batch,) = read_records(tmp_path / "q.parquet", settings, tuple(COLUMNS), contents=Answering.contents)
     spans = [read_answers(raw, "Anna left.") for raw in batch.records["answers"]]
     assert spans == [[(0, 4)], []]
 
@@ -252,6 +253,82 @@ def test_init_recognises_squad_and_json_lines_and_writes_settings_for_them(tmp_p
     project.mkdir()
     params = write_params(found, project)
     assert "name: answering" in params.read_text() and (project / "data/raw/faq/faq.jsonl").is_file()
+
+
+def table(path: Path, names: tuple[str, str, str] = ("question", "context", "answers")) -> Path:
+    """Twelve questions in a file with separators or in Parquet; answers as texts and as SQuAD has them."""
+    rows = [(f"What, {n}?", passage(n), "Report") for n in range(11)]
+    rows.append(("What now?", passage(11), json.dumps([{"text": "Report", "answer_start": 0}])))
+    data = pd.DataFrame(rows, columns=list(names))
+    if path.suffix == ".parquet":
+        data.to_parquet(path)
+    else:
+        data.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["faq.csv", "faq.tsv", "faq.parquet"])
+@pytest.mark.parametrize("names", [("question", "context", "answers"), ("Question", "Passage", "Answer")])
+def test_init_recognises_tables_and_the_settings_it_writes_read_them(
+    tmp_path: Path, name: str, names: tuple[str, str, str]
+) -> None:
+    found = inspect_file(table(tmp_path / name, names))
+    assert (found.problem, found.records, found.notes[1:]) == ("answering", 12, ())
+    assert found.data.columns == dict(zip(COLUMNS, names, strict=True))
+    (batch,) = read_records(tmp_path / name, found.data, tuple(COLUMNS))
+    spans = [
+        read_answers(*row) for row in zip(batch.records["answers"], batch.records["context"], strict=True)
+    ]
+    assert spans == [[(0, len("Report"))]] * 12
+    project = tmp_path / "project"
+    project.mkdir()
+    params = write_params(found, project)
+    assert load_settings(params).problem.name == "answering"
+
+
+def test_init_takes_columns_of_any_name_where_they_are_named(tmp_path: Path) -> None:
+    path = table(tmp_path / "faq.csv", ("ask", "body", "reply"))
+    columns = {"question": "ask", "context": "body", "answers": "reply"}
+    found = inspect_file(path, columns=columns)
+    assert (found.problem, found.data.columns) == ("answering", columns)
+    path = table(tmp_path / "half.csv", ("ask", "context", "reply"))
+    found = inspect_file(path, text="ask", label="reply")
+    assert (found.problem, found.data.columns["answers"]) == ("answering", "reply")
+
+
+def test_labels_beside_a_question_and_its_context_are_no_answers(tmp_path: Path) -> None:
+    path = tmp_path / "routes.csv"
+    rows = [(f"What, {n}?", passage(n), "sales" if n % 2 else "help desk") for n in range(12)]
+    pd.DataFrame(rows, columns=["question", "context", "desk"]).to_csv(path, index=False)
+    assert inspect_file(path, text="question", label="desk").problem == "classification"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "sentence"),
+    [
+        ("faq.csv", {"question": "questoin"}, "has no column 'questoin' for --column question=.*'question'"),
+        ("faq.tsv", {"answers": "anwers"}, "has no column 'anwers' for --column answers=.*'answers'"),
+        ("faq.parquet", {"context": "contxt", "question": "question"}, "has no column 'contxt' for --column"),
+        ("faq.csv", {"questions": "question"}, "the problem answering has no questions"),
+        ("faq.csv", {"question": "answers"}, "cannot be question and answers at once"),
+    ],
+)
+def test_mistyped_columns_get_a_sentence(
+    tmp_path: Path, name: str, columns: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        inspect_file(table(tmp_path / name), columns=columns)
+
+
+def test_a_column_that_is_missing_gets_a_sentence(tmp_path: Path) -> None:
+    path = table(tmp_path / "faq.csv", ("question", "body", "answers"))
+    with pytest.raises(DataError, match="called like the context of SQuAD; name it with `--column context="):
+        inspect_file(path, problem="answering")
+    with pytest.raises(DataError, match="has no column 'ask' for --column question=, only 'question'"):
+        inspect_file(
+            squad(tmp_path / "faq.json", [{"context": passage(1), "qas": [question(1, "Report", 0)]}]),
+            columns={"question": "ask"},
+        )
 
 
 @pytest.mark.skipif(not (SHARED / "xquad").is_dir(), reason="XQuAD is not there (CATENA_DATA)")

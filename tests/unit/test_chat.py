@@ -142,3 +142,23 @@ def test_what_is_no_conversation_in_a_file_is_skipped_with_its_row(folder: Path,
     result = predict_file(model, file, tmp_path / "out.jsonl", settings)
     assert (result.predicted, result.skipped) == (1, 1)
     assert result.first_reason == "row 2: message of an unknown role 'wizard'"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_a_file_of_predictions_has_no_rows_for_what_was_refused(
+    folder: Path, tmp_path: Path, ending: str
+) -> None:
+    model = predictor(folder, tmp_path / "model")
+    roles = ["wizard", "user", "ghost", "user"]
+    file = tmp_path / "asked.jsonl"
+    rows = [{"talk": [{"role": role, "content": "q"}], "n": at} for at, role in enumerate(roles)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = DataSettings.model_validate({"columns": {"prompt": "talk"}})
+    result = predict_file(model, file, tmp_path / f"out.{ending}", settings, keep=["n"])
+    assert (result.predicted, result.skipped) == (2, 2)
+    read = {"jsonl": lambda path: pd.read_json(path, lines=True), "csv": pd.read_csv}
+    written = read.get(ending, pd.read_parquet)(tmp_path / f"out.{ending}")
+    assert written["row"].tolist() == [2, 4]
+    assert written["n"].astype(int).tolist() == [1, 3]
+    assert [json.loads(one)[0]["role"] for one in written["talk"]] == ["user", "user"]
+    assert written["prediction"].notna().all()

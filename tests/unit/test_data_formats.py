@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catena.data.formats import read_records
+from catena.data.formats import Content, read_records
 from catena.errors import DataError
 from catena.settings import DataSettings
 
@@ -172,3 +172,23 @@ def test_orange_files_are_told_from_plain_tab_files(tmp_path: Path) -> None:
     assert read(path) == [("hello", "x")]
     path.write_text("text\tlabel\nclass is over\tx\nmeta\ty\n", encoding="utf-8")
     assert read(path) == [("class is over", "x"), ("meta", "y")]
+
+
+def test_only_what_the_problem_says_may_hold_lists(tmp_path: Path) -> None:
+    rows = [
+        {"words": ["a", "b"], "tags": ["x"], "more": {"k": 1}},
+        {"words": "c d", "tags": "y", "more": "z"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = DataSettings(columns={"first": "words", "second": "tags"})
+    contents: dict[str, Content] = {"first": "tokens", "second": "json"}
+    (batch,) = read_records(path, settings, contents=contents, keep=["more"])
+    assert batch.records["first"].tolist() == ["a b", "c d"]
+    assert batch.records["second"].tolist() == ['["x"]', "y"]
+    assert batch.records["more"].tolist() == ['{"k":1}', "z"]
+    (batch,) = read_records(path, settings)
+    assert batch.broken["reason"].tolist() == ["`words` holds a JSON array instead of text"]
+    path.write_text('{"words": {"a": 1}, "tags": []}\n')
+    (batch,) = read_records(path, settings, contents=contents)
+    assert batch.broken["reason"].tolist() == ["`words` holds a JSON object instead of text"]

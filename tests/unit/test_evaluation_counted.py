@@ -12,6 +12,8 @@ import pytest
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 from catena.errors import DataError, SettingsError
+from catena.evaluation.counted import ResultTable
+from catena.evaluation.images import ImageEvaluation
 from catena.evaluation.numbers import NumberEvaluation
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.report import ReportSource
@@ -219,3 +221,27 @@ def test_the_tables_are_written_for_plots(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "plots" / "classes.csv")
     assert table["class"].tolist()[:3] == ["a", "b", "c"]
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["classes.csv", "sizes.csv"]
+
+
+def test_line_breaks_of_running_text_are_kept_in_the_report(tmp_path: Path) -> None:
+    class WithVerses(NumberEvaluation):
+        def tables(self, predictions: Predictions) -> list[ResultTable]:
+            columns = {"name": "Name", "verse": "Verse", "code": "Code"}
+            rows = [{"name": "n", "verse": "one\ntwo <b>", "code": "1\n2"}]
+            return [ResultTable("verses", "Verses", columns, rows, running=("verse",))]
+
+    evaluation = WithVerses()
+    predictions = Predictions(number_table(1.0), NUMBERS)
+    source = ReportSource("verses", predictions, evaluation.score(predictions))
+    evaluation.write_report(tmp_path / "report.html", source)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<td class="text" style="white-space:pre-line">one\ntwo &lt;b&gt;</td>' in page
+    assert '<td class="n">1\n2</td>' in page
+
+
+def test_a_record_is_told_by_its_row_and_an_image_by_its_file() -> None:
+    record = {"source": "a.csv", "row": 7, "file": "disc/1.png"}
+    assert NumberEvaluation().where(record) == "a.csv, row 7"
+    assert ImageEvaluation().where(record) == "disc/1.png"
+    assert ImageEvaluation().where({"source": "a.csv", "row": 7}) == "a.csv, row 7"
+    assert NumberEvaluation().where({"id": "1"}) == ""

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from catena.errors import BusyError, StorageError
-from catena.files import complete_file, complete_folder, exclusive, sha256_folder, write_json
+from catena.errors import BusyError, SettingsError, StorageError
+from catena.files import (
+    check_replaceable,
+    complete_file,
+    complete_folder,
+    exclusive,
+    sha256_folder,
+    write_json,
+)
 
 
 class InterruptedWriterError(RuntimeError):
@@ -128,3 +135,30 @@ def test_a_full_disk_while_the_model_is_written_leaves_the_earlier_model(small_d
         save_file({"w": torch.zeros(1_000_000)}, partial / "model.safetensors")
     assert sha256_folder(target) == before
     assert names(small_disk) == ["candidate"]
+
+
+def test_only_absent_empty_and_earlier_folders_of_the_kind_are_replaceable(tmp_path: Path) -> None:
+    target = tmp_path / "index"
+    check_replaceable(target, ("card", "data"))
+    target.mkdir()
+    check_replaceable(target, ("card", "data"))
+    (target / "data").write_text("1")
+    with pytest.raises(SettingsError, match="holds 'data', which would be deleted"):
+        check_replaceable(target, ("card", "data"))
+    (target / "card").write_text("1")
+    check_replaceable(target, ("card", "data"))
+    (target / "notes.md").write_text("mine")
+    with pytest.raises(SettingsError, match=r"holds 'notes\.md', which would be deleted"):
+        check_replaceable(target, ("card", "data"))
+    with pytest.raises(SettingsError, match="is a file"):
+        check_replaceable(target / "notes.md", ("card", "data"))
+
+
+@pytest.mark.parametrize("place", ["here", "here/inside", ".", "other/../here", "link"])
+def test_a_folder_is_not_replaceable_by_what_is_made_from_it(tmp_path: Path, place: str) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    check_replaceable(tmp_path / "here too", ("card",), (tmp_path / "here",))
+    with pytest.raises(SettingsError, match="made from"):
+        check_replaceable(tmp_path / place, ("card",), (tmp_path / "here",))

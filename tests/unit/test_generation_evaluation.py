@@ -115,6 +115,17 @@ def test_a_rival_that_foresees_nothing_is_compared_by_what_it_writes_alone(tmp_p
     assert only["p_value"] < 0.05
 
 
+def test_a_chart_of_rivals_is_of_the_metric_that_its_caption_names(tmp_path: Path) -> None:
+    from catena.evaluation.report import ReportSource
+
+    judged, predictions = evaluation(), Predictions(table(**{"baseline:nearest": ["the sea", "grass"]}), PLAN)
+    source = ReportSource("talk", predictions, judged.score(predictions), None, None, {})
+    judged.write_report(tmp_path / "report.html", source)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "ROUGE-L with its interval; the model in colour." in page
+    assert "bits per byte with its interval" not in page  # `nearest` foresees nothing
+
+
 def test_the_gate_compares_likelihoods_on_the_same_records() -> None:
     ours, theirs = table(), table(target_loss=[5.0, 7.5])
     test = evaluation().paired(ours, theirs, "bits_per_byte", PLAN, 0.95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,68 @@ def test_a_folder_with_train_and_test_becomes_settings_that_prepare(tmp_path: Pa
     prepared = prepare(settings, get_problem(settings.problem), tmp_path / "data/raw/shapes")
     assert len(prepared.parts["test"]) == 15
     assert prepared.rejected["reason"].tolist() == ["link out of the data folder"]
+
+
+def test_a_folder_of_three_parts_gives_all_of_them(tmp_path: Path) -> None:
+    for seed, (part, count) in enumerate({"train": 25, "val": 6, "test": 5, "extra": 1}.items()):
+        write_folder(tmp_path / "shapes" / part, count, seed=seed)
+    inspection, settings, values = settings_of(tmp_path, tmp_path / "shapes")
+    assert {name: values["data"].get(name) for name in ("train", "validation", "test")} == {
+        "train": "train",
+        "validation": "val",
+        "test": "test",
+    }
+    assert "validation_fraction" not in values["preparation"]
+    assert inspection.notes == ("folder extra is left out, since it is no part that is known",)
+    prepared = prepare(settings, get_problem(settings.problem), tmp_path / "data/raw/shapes")
+    assert {name: len(part) for name, part in prepared.parts.items()} == {
+        "train": 75,
+        "validation": 18,
+        "test": 15,
+    }
+
+
+def test_where_only_validation_pictures_lie_beside_those_for_training_they_are_the_test(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path / "shapes/train", 5, seed=1)
+    write_folder(tmp_path / "shapes/val", 5, seed=2)
+    inspection = inspect_file(tmp_path / "shapes")
+    assert inspection.data.test == "val"
+    assert inspection.data.validation is None
+    assert inspection.notes == ("folder val is the test, since there is no other",)
+    write_folder(tmp_path / "other/fresh", 5, seed=3)
+    chosen = inspect_file(tmp_path / "shapes", test=tmp_path / "other/fresh")
+    assert (chosen.data.validation, chosen.data.test) == ("val", "fresh")
+
+
+def test_names_that_are_not_utf_8_are_made_so_in_the_copy(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shapes", 25, seed=1)
+    disc = tmp_path / "shapes/disc"
+    content = (disc / "001.png").read_bytes()
+    try:
+        (disc / os.fsdecode(b"caf\xe9.png")).write_bytes(content)
+    except OSError:
+        pytest.skip("the file system wants names in UTF-8")
+    disc.rename(tmp_path / "shapes" / os.fsdecode(b"d\xeesc"))
+    inspection, settings, _ = settings_of(tmp_path, tmp_path / "shapes")
+    assert inspection.classes == {r"d\xeesc": 26, "cross": 25, "frame": 25}
+    copy = tmp_path / "data/raw" / settings.data.name
+    assert (copy / "shapes" / r"d\xeesc" / r"caf\xe9.png").read_bytes() == content
+    for file in copy.rglob("*"):
+        file.name.encode("utf-8")
+    (tmp_path / "shapes/cross" / os.fsdecode(b"\xe9.png")).write_bytes(content)
+    (tmp_path / "shapes/cross" / r"\xe9.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"holds \\xe9\.png twice, once not in UTF-8"):
+        write_params(inspect_file(tmp_path / "shapes"), tmp_path, force=True)
+
+
+def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shapes/train", 5, seed=1)
+    write_folder(tmp_path / "shapes/val", 5, seed=2)
+    write_folder(tmp_path / "other/train", 5, seed=3)
+    with pytest.raises(DataError, match="Two folders are called train"):
+        inspect_file(tmp_path / "shapes", test=tmp_path / "other/train")
 
 
 def test_an_archive_has_its_arrays_found(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from catena.data.cleaning import Cleaner
 from catena.data.formats import Batch, read_records
 from catena.data.installed import INSTALLED, lay_out
 from catena.data.pictures import (
@@ -28,6 +30,7 @@ from catena.data.pictures import (
 from catena.data.preparation import prepare
 from catena.errors import ChecksumError, DataError, SettingsError
 from catena.problems import get_problem
+from catena.problems.images import Images
 from catena.settings import DataSettings, ImageSettings, ProblemSettings, Settings
 from tests.drawn_images import SHAPES, draw, png, write_folder
 
@@ -42,7 +45,9 @@ def settings(**values: object) -> ImageSettings:
 def read(path: Path, target: str | None = "label", **data: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = DataSettings.model_validate({"columns": COLUMNS, **data})
     roles = ("image", "label") if target else ("image",)
-    batches: list[Batch] = list(read_records(path, chosen, roles, target=target, keep=chosen.keep))
+    batches: list[Batch] = list(
+        read_records(path, chosen, roles, target=target, keep=chosen.keep, contents=Images.contents)
+    )
     return tuple(  # type: ignore[return-value]
         pd.concat([getattr(batch, part) for batch in batches], ignore_index=True)
         for part in ("records", "broken")
@@ -175,6 +180,29 @@ def test_an_image_is_shown_by_its_name_or_its_size() -> None:
     assert from_text(as_uri(content, "a,b")) == content
 
 
+def test_a_picture_cut_within_its_header_is_not_an_image() -> None:
+    content = canonical_png(png(PHOTO), settings(size=24))
+    problem = get_problem("images")
+    cut = [as_text(content[:length]) for length in range(8, 24)]
+    records, reasons = problem.read_inputs(pd.DataFrame({"image": cut}))
+    assert set(reasons) == {"not an image"}
+    assert set(records["image"]) <= {"image", *cut}
+    assert described(as_text(b"\x89PNG\r\n\x1a\n")) == "image"
+    assert described(as_text(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)) == "image"
+    with pytest.raises(DataError, match=r"^Record 1: .*: not an image\.$"):
+        problem.clean(pd.DataFrame({"image": ["iVBORw0KGgo="]}), Cleaner())
+    for given in cut:
+        with pytest.raises(UnreadableImageError, match="not an image"):
+            pixels(from_text(given))
+
+
+def test_as_many_pixels_can_be_allowed_as_pillow_opens() -> None:
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    assert settings(max_pixels=most).max_pixels == most
+    with pytest.raises(ValueError, match="less than or equal to 178956970"):
+        settings(max_pixels=most + 1)
+
+
 # -- folders and tables ------------------------------------------------------------------------
 
 
@@ -209,6 +237,52 @@ def test_links_and_strays_in_a_folder_are_broken_rows(tmp_path: Path) -> None:
         "disc/round.png": "cannot be opened",
         "stray.png": "picture in no class's folder",
     }
+
+
+def not_in_utf8(folder: Path, name: bytes, content: bytes) -> None:
+    """A file whose name is Latin-1, as old archives leave them."""
+    try:
+        (folder / os.fsdecode(name)).write_bytes(content)
+    except OSError:
+        pytest.skip("the file system wants names in UTF-8")
+
+
+def test_names_that_are_not_utf_8_are_read_and_rejected_like_others(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", 20, seed=1)
+    not_in_utf8(tmp_path / "train/disc", b"caf\xe9.png", png(PHOTO))
+    not_in_utf8(tmp_path / "train/disc", b"caf\xe8.png", b"text")
+    (tmp_path / "train" / os.fsdecode(b"h\xe9art")).mkdir()
+    not_in_utf8(tmp_path / "train" / os.fsdecode(b"h\xe9art"), b"1.png", b"")
+    chosen = image_settings(data={"keep": ["file"]})
+    prepared = prepare(chosen, get_problem(chosen.problem), tmp_path)
+    kept = pd.concat(prepared.parts.values())
+    assert r"disc/caf\xe9.png" in set(kept["file"])
+    prepared.rejected.to_parquet(tmp_path / "rejected.parquet")
+    written = pd.read_parquet(tmp_path / "rejected.parquet").set_index("text")
+    assert written.loc[r"disc/caf\xe8.png", "reason"] == "not an image"
+    assert written.loc[r"h\xe9art/1.png", "label"] == r"h\xe9art"
+
+
+def test_one_picture_may_be_asked_for_by_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    not_in_utf8(tmp_path, b"caf\xe9.png", png(PHOTO))
+    given = get_problem("images").read_argument(str(tmp_path / os.fsdecode(b"caf\xe9.png")))
+    assert described(given) == str(tmp_path / r"caf\xe9.png")
+
+
+def test_a_table_of_large_pictures_is_read_a_few_megabytes_at_a_time(tmp_path: Path) -> None:
+    names = [f"{number}.tif" for number in range(5)]
+    for name in names:
+        with (tmp_path / name).open("wb") as stream:
+            stream.truncate(17 << 20)
+    (tmp_path / "train.csv").write_text("image,label\n" + "".join(f"{name},a\n" for name in names))
+    chosen = DataSettings.model_validate({"columns": COLUMNS})
+    batches = read_records(tmp_path / "train.csv", chosen, contents=Images.contents)
+    rows = []
+    for batch in batches:
+        rows.append(batch.records["row"].tolist())
+        assert [described(text) for text in batch.records["image"]] == [names[row - 1] for row in rows[-1]]
+    # 32 MiB are full with the second of 17.
+    assert rows == [[1, 2], [3, 4], [5]]
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
@@ -335,6 +409,31 @@ def test_damaged_archives_are_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "image.npy").write_bytes(cut)
     with pytest.raises(DataError, match="is cut off"):
         read(tmp_path / "image.npy")
+
+
+def test_labels_cut_off_in_their_last_bytes_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", grey(50))
+    np.save(tmp_path / "label.npy", np.arange(50))
+    whole = (tmp_path / "label.npy").read_bytes()
+    for lost in (1, 8, 100):
+        (tmp_path / "label.npy").write_bytes(whole[:-lost])
+        with pytest.raises(DataError, match=r"^label\.npy is cut off in its array `label`; get"):
+            read(tmp_path / "image.npy")
+
+
+def test_labels_of_no_length_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", grey(3))
+    with (tmp_path / "label.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<U0", "fortran_order": False, "shape": (3,)})
+    with pytest.raises(DataError, match="must hold one whole number or text for each image"):
+        read(tmp_path / "image.npy")
+
+
+@pytest.mark.parametrize("column", ["a/b", "/", "x" * 300, "a\0b"])
+def test_a_column_that_is_no_files_name_has_no_file(tmp_path: Path, column: str) -> None:
+    np.save(tmp_path / "image.npy", grey(3))
+    with pytest.raises(DataError, match=r"Beside image\.npy there is no file of"):
+        read(tmp_path / "image.npy", columns={"image": "image", "label": column})
 
 
 def test_an_array_that_says_it_is_huge_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from catena.cli import app
-from catena.errors import DataError, ModelError
+from catena.errors import DataError, ModelError, SettingsError
 from catena.evaluation.ranked_lists import bm25
 from catena.knowledge.asking import FOUND, READ, Reply, ask
 from catena.knowledge.checking import is_right, levels, lowest_threshold, read_questions
@@ -82,6 +84,62 @@ def test_documents_become_sections_under_all_their_headings() -> None:
     assert found[1].text == "Students pay half.\nGroups pay ¾."
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<!DOCTYPE html><html><head><title>Shop</title><body><h1>Prices</h1><p>A box costs four crowns.</p>",
+        "<!DOCTYPE html><html><head><title>Shop</title><h1>Prices</h1><p>A box costs four crowns.",
+        "<title>Shop</title><h1>Prices</h1>A box costs four crowns.",
+        "<head><title>Shop<body><h1>Prices</h1><p>A box costs four crowns.",
+        "<html><head><title>Shop</title></head><body><h1>Prices</h1>A box costs four crowns.</body></html>",
+    ],
+)
+def test_pages_that_leave_tags_out_as_html_allows_keep_their_text(page: str) -> None:
+    (found,) = sections(page, ".html")
+    assert (found.heading, found.text) == ("Prices", "A box costs four crowns.")
+
+
+def test_a_number_that_begins_a_wrapped_line_is_text_and_one_of_a_list_is_none() -> None:
+    text = (
+        "The company began in\n1998. The founder was Bob, who was born in\n"
+        "12. He died in 1999.\n\n1. First\n2. Second,\n   wrapped\n10. Tenth\n\n1998. A year.\n- Bullet\n"
+        "  1. Inner\n\n## 1. Aims\n1. One"
+    )
+    first, last = sections(text, ".md")
+    assert first.text.splitlines() == [
+        "The company began in",
+        "1998. The founder was Bob, who was born in",
+        "12. He died in 1999.",
+        "",
+        "First",
+        "Second,",
+        "   wrapped",
+        "Tenth",
+        "",
+        "1998. A year.",
+        "Bullet",
+        "Inner",
+    ]
+    assert (last.heading, last.text) == ("1. Aims", "One")
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("Override `__init__` and ``a ` b``.", "Override __init__ and a ` b."),
+        ("`[a](b)`, `2**3`, `**kwargs`", "[a](b), 2**3, **kwargs"),
+        ("[`__all__`](all.html) is **quite __bold__**", "__all__ is quite bold"),
+        ("a snake__case__name, 2**3**4 apart", "a snake__case__name, 234 apart"),
+        ("A **bold phrase that", "A bold phrase that"),
+        ("goes on.** There", "goes on. There"),
+        ("2 ** 3 and a lone ` mark", "2 ** 3 and a lone ` mark"),
+        ("> - quoted **item**", "quoted item"),
+    ],
+)
+def test_marks_go_and_what_they_mark_stays(line: str, text: str) -> None:
+    assert [one.text for one in sections(line, ".md")] == [text]
+
+
 def test_a_folder_gives_passages_and_pairs_and_names_what_it_leaves_out(folder: Path) -> None:
     found, others = read_passages(folder, 150)
     assert others == ["picture.png"]
@@ -110,6 +168,19 @@ def test_a_sentence_without_end_and_a_script_without_spaces_are_divided_too(tmp_
     assert sum(one.source == "a.txt" for one in found) == 4
     chinese = [one.text for one in found if one.source == "b.txt"]
     assert len(chinese) > 1 and all(" " not in text and len(text) < 60 for text in chinese)
+
+
+def test_long_texts_without_ends_of_sentences_are_divided_in_time_that_grows_with_them(
+    tmp_path: Path,
+) -> None:
+    words = [f"word{n}" for n in range(80_000)]
+    (tmp_path / "a.txt").write_text(" ".join(words))
+    started = time.perf_counter()
+    found, _ = read_passages(tmp_path, 40)
+    seconds = time.perf_counter() - started
+    assert [word for one in found for word in one.text.split()] == words
+    assert len(found) == 2_000
+    assert seconds < 15  # a second or two; with all words found anew for each passage it takes minutes
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
@@ -156,6 +227,32 @@ def test_coverage_is_the_share_of_the_words_by_rarity() -> None:
     assert index.coverage("?", 0) == 0.0
 
 
+def test_questions_together_find_what_each_finds_alone_in_tables_of_bounded_size() -> None:
+    texts = [f"passage {n} of {n % 7} and {n % 11}" for n in range(2_000)]
+    base = KnowledgeBase.build([Passage(text, "a.txt", n) for n, text in enumerate(texts)], None)
+    questions = [f"what of {n} and {n % 13}" for n in range(1_500)]
+    base.search(questions[:1], 1)  # what is kept for later is not measured
+    tracemalloc.start()
+    try:
+        found = base.search(questions, 1)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 30e6  # one table of all pairs alone would take 24 MB, and several are needed
+    for at in (0, 700, 1_499):
+        assert found[at] == base.search([questions[at]], 1)[0]
+
+
+def test_what_questions_need_of_the_index_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = KnowledgeBase.build([Passage(f"passage {n}", "a.txt", n) for n in range(50)], None)
+    made: list[int] = []
+    bincount = np.bincount
+    monkeypatch.setattr(np, "bincount", lambda *given, **named: made.append(1) or bincount(*given, **named))
+    hits = base.search([f"passage {n}" for n in range(20)], 10)
+    assert sum(map(len, hits)) == 200 and hits[3][0].passage.row == 3
+    assert len(made) <= 2
+
+
 def test_a_knowledge_base_is_the_same_after_it_was_stored(tmp_path: Path, folder: Path) -> None:
     write_backbone(tmp_path / "encoder")
     passages, _ = read_passages(folder, 150)
@@ -167,6 +264,36 @@ def test_a_knowledge_base_is_the_same_after_it_was_stored(tmp_path: Path, folder
     found = [base.search(questions, 3, tmp_path / "encoder") for base in (built, loaded)]
     assert found[0] == found[1]
     assert all(len(hits) == 3 and 0 <= hits[0].match <= 1 for hits in found[0])
+
+
+@pytest.mark.parametrize(
+    "place", ["documents", "documents/more", "documents/base", ".", "photos", "notes.md"]
+)
+def test_no_folder_of_the_users_is_replaced_by_a_knowledge_base(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"a picture")
+    (tmp_path / "notes.md").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status, _, sentence = catena("knowledge", "build", "--input", folder, "--output", place, "--words-only")
+    assert status == 2 and "folder" in sentence
+    with pytest.raises(SettingsError, match="would be deleted"):
+        KnowledgeBase.build(read_passages(folder, 150)[0], None).save(Path("photos"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_older_knowledge_base_is_replaced(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    for count in (7, 6):
+        status, _, _ = catena("knowledge", "build", "--input", folder, "--output", "base", "--words-only")
+        assert status == 0 and len(KnowledgeBase.load(tmp_path / "base").passages) == count
+        (folder / "faq.csv").write_text("question,answer\nWhere is my invoice?,It is in the archive.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "documents"]
 
 
 def test_other_weights_than_those_it_was_made_with_are_refused(tmp_path: Path, folder: Path) -> None:
@@ -227,6 +354,39 @@ def test_a_reply_is_right_where_it_says_much_the_same_or_holds_the_answer() -> N
     assert not is_right(reply("the red fox in winter snow", 1.0), "fox")
     assert is_right(reply("It was a red fox, they say.", 1.0, FOUND), "The Red Fox")
     assert not is_right(reply("It was", 1.0, FOUND), "")
+
+
+@pytest.mark.parametrize(
+    ("passage", "answer", "right"),
+    [
+        ("It opened in 2010.", "10", False),
+        ("It opened in 2010.", "2010", True),
+        ("From 1990\u20132010 it was open.", "2010", True),
+        ("From 1990-2010 it was open.", "1990-2010", True),
+        ("It cost 10,000 crowns, or 3.14 a head.", "10", False),
+        ("It cost 10,000 crowns, or 3.14 a head.", "14", False),
+        ("It cost 10,000 crowns, or 3.14 a head.", "10000 crowns", True),
+        ("Tesla's Category A", "Tesla", True),
+        ("in the U.S. since then", "US", True),
+        ("bus stop", "us", False),
+        ("the cat and the dog", "cat dog", False),
+        ("virtual_card_not_working", "card_not_working", False),
+        ("card_not_working", "card_not_working", True),
+        ("anything at all", "?!", False),
+        ("anything at all", "the", False),
+        ("?!", "the", False),
+        ("我们去北京。", "北京", True),
+        ("我们去北京。", "南京", False),
+    ],
+)
+def test_a_passage_holds_an_answer_only_as_whole_words(passage: str, answer: str, right: bool) -> None:
+    assert is_right(reply(passage, 1.0, FOUND), answer) is right
+
+
+def test_a_read_reply_is_not_right_by_being_as_empty_as_the_answer() -> None:
+    assert not is_right(reply("The", 1.0), "?!")
+    assert is_right(reply("A", 1.0), "a") and not is_right(reply("A", 1.0), "The")
+    assert is_right(reply("10", 1.0), "10") and not is_right(reply("2010", 1.0), "10")
 
 
 def test_levels_count_what_is_answered_right_and_refused_by_hand() -> None:

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
+from typer.testing import CliRunner
 
+from catena.cli import app
 from catena.data.cleaning import Cleaner
 from catena.data.preparation import prepare
-from catena.errors import DataError, ModelError
+from catena.errors import DataError, ModelError, SettingsError
 from catena.evaluation.baselines import BaselineData
 from catena.evaluation.predictions import EvaluationPlan
 from catena.evaluation.ranked_lists import bm25, tfidf
@@ -247,6 +249,24 @@ def test_an_index_finds_the_nearest_items_and_survives_being_stored(
     assert found[0] == ("bank rate", pytest.approx(1.0, abs=1e-5))
     assert len(found) == 2
     assert [item for item, _ in index.nearest(towers, "bank rate", 50)][:2] == [item for item, _ in found]
+
+
+def test_no_folder_of_the_users_is_replaced_by_an_index(towers: Predictor, tmp_path: Path) -> None:
+    index = ItemIndex.build(towers, ["crude oil"])
+    photo = tmp_path / "photos" / "a.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"a picture")
+    with pytest.raises(SettingsError, match=r"holds 'a\.jpg', which would be deleted"):
+        index.save(photo.parent)
+    assert photo.read_bytes() == b"a picture"
+    # the command says so before it looks for a model
+    items = tmp_path / "items" / "items.csv"
+    items.parent.mkdir()
+    items.write_text("item\ncrude oil\n")
+    for place in (items.parent, photo.parent):
+        done = CliRunner().invoke(app, ["index", "--input", str(items), "--output", str(place)])
+        assert done.exit_code == 2 and "folder" in done.stderr
+    assert items.is_file() and photo.is_file()
 
 
 def test_an_index_that_is_cut_off_mixed_up_or_of_another_model_is_refused(

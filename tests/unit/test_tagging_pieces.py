@@ -17,6 +17,7 @@ from seqeval.scheme import IOB2
 from catena.backbones import get_backbone
 from catena.data.cleaning import Cleaner
 from catena.problems import Problem, get_problem
+from catena.problems.base import pad_inputs
 from catena.problems.spans import canonical
 from catena.problems.tag_decoding import allowed_transitions, best_tags, log_softmax, word_scores
 from catena.problems.tag_features import IGNORED
@@ -265,3 +266,20 @@ def test_validation_scores_are_those_of_seqeval() -> None:
     assert found["entity_precision"] == pytest.approx(metrics.precision_score(expected, said, **options))
     assert found["entity_recall"] == pytest.approx(metrics.recall_score(expected, said, **options))
     assert found["word_accuracy"] == pytest.approx(metrics.accuracy_score(expected, said))
+
+
+def test_what_each_token_has_is_padded_along_with_it() -> None:
+    rows = [{"input_ids": [5, 6, 7], "shape_ids": [1, 2, 3], "labels": [0, 4, 0]}, {"input_ids": [8]}]
+    rows[1] |= {"shape_ids": [1], "labels": [2]}
+    batch = pad_inputs(rows, 9, 2, {"shape_ids": 0, "labels": -1, "others": 3})
+    assert {name: values.tolist() for name, values in batch.items()} == {
+        "input_ids": [[5, 6, 7, 9], [8, 9, 9, 9]],
+        "attention_mask": [[1, 1, 1, 0], [1, 0, 0, 0]],
+        "shape_ids": [[1, 2, 3, 0], [1, 0, 0, 0]],
+        "labels": [[0, 4, 0, -1], [2, -1, -1, -1]],
+    }
+    for problem, filling in ((tagging(), IGNORED), (get_problem("answering"), 0)):
+        batch = problem.collate(rows, 9, 4)
+        assert batch["labels"].tolist() == [[0, 4, 0, filling], [2, filling, filling, filling]]
+        assert batch["shape_ids"].tolist() == [[1, 2, 3, 0], [1, 0, 0, 0]]
+    assert "labels" not in tagging().collate([{"input_ids": [8]}], 9)
