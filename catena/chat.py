@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from catena.errors import DataError, ModelError
-from catena.problems.conversations import Message
+from catena.problems.conversations import Message, as_prompt
 
 if TYPE_CHECKING:
     from catena.predictor import Predictor
@@ -32,7 +34,9 @@ class Chat:
                 + ", so it does not converse; `catena predict` asks it."
             )
         self._predictor = predictor
-        self._system: list[Message] = [{"role": "system", "content": system}] if system else []
+        self._system: list[Message] = (
+            [{"role": "system", "content": system}] if system and system.strip() else []
+        )
         self.turns: list[Message] = list(self._system)
 
     def forget(self) -> None:
@@ -58,6 +62,7 @@ class Chat:
             yield piece
         writer.join()
         if failure:
+            self.turns.pop()
             raise failure[0]
         answer = "".join(pieces).strip()
         if answer:
@@ -65,29 +70,31 @@ class Chat:
         else:  # the turns go on taking turns
             self.turns.pop()
 
+    def tokens(self) -> list[int]:
+        """What the model is asked: the turns, cleaned as its training data were. Raises `DataError`."""
+        predictor = self._predictor
+        asked = pd.DataFrame({"prompt": [as_prompt(self.turns)]}, dtype=object)
+        cleaned = predictor.problem.clean(asked, predictor.cleaner)
+        found = predictor.problem.encode(cleaned, predictor.tokenizer, predictor.tokenization, ())
+        return [int(token) for token in found["input_ids"][0]]
+
     def _write(self, streamer: Any, failure: list[BaseException]) -> None:
         """Write the answer to `streamer`, beams excepted, which have no one text until the end."""
-        import torch
-
-        from catena.decoding.writing import generation_config
-        from catena.problems.chat_tokens import ChatTokens
+        from catena.decoding.writing import write_texts
 
         predictor = self._predictor
         try:
             settings = predictor.problem.settings.decoding
             if settings.strategy == "beam":
                 settings = settings.model_copy(update={"strategy": "greedy"})
-            tokens = ChatTokens(predictor.tokenizer, predictor.tokenization.max_length)
-            ids = tokens.encode(self.turns, None).given
-            config = generation_config(predictor.model, predictor.tokenizer, settings, len(ids))
-            batch = torch.tensor([ids], device=predictor.device.kind)
-            with torch.inference_mode(), predictor.device.autocast:
-                predictor.model.generate(
-                    input_ids=batch,
-                    attention_mask=torch.ones_like(batch),
-                    generation_config=config,
-                    streamer=streamer,
-                )
+            write_texts(
+                predictor.model,
+                predictor.tokenizer,
+                [self.tokens()],
+                settings,
+                predictor.device,
+                streamer=streamer,
+            )
         except Exception as error:  # noqa: BLE001 - raised again where the pieces are read
             failure.append(error)
             streamer.end()

@@ -110,7 +110,7 @@ def explain(
     """Explain the prediction for one record, or how far it is from a class that is asked `about`.
 
     Raises `DataError` where an input is missing or holds no word, and `SettingsError` where the problem
-    cannot be explained, or does not know the class.
+    cannot be explained, or does not know the class, or the inputs are no running text.
     """
     problem = predictor.problem
     roles = problem.worded_roles()
@@ -120,6 +120,14 @@ def explain(
     record = pd.DataFrame({role: [inputs[role]] for role in problem.input_roles}, dtype="str")
     record = problem.clean(record, predictor.cleaner)[list(problem.input_roles)]
     read = {role: str(record[role].iloc[0]) for role in problem.input_roles}
+    words = problem.as_words(read)
+    if words is None:
+        raise SettingsError(
+            "Words can be left out of running text only, and this input is none (a conversation of several "
+            "messages, for one); ask about one question."
+        )
+    read = dict(words)
+    record = pd.DataFrame({role: [read[role]] for role in problem.input_roles}, dtype="str")
     pieces = divide(read, roles, most_predictions - 1)
     if not pieces:
         raise DataError("The text holds no word, so there is nothing to explain.")

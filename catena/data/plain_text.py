@@ -100,17 +100,14 @@ def _documents(pieces: Iterator[str], path: Path) -> Iterator[tuple[int, str]]:
     row = number = 1
     lines: list[str] = []
     size = 0
-    for line in _lines(pieces):
+    for line in _lines(pieces, path):
         if line.strip():
             if not lines:
                 row = number
             lines.append(line)
             size += len(line)
             if size > _LONGEST:
-                raise DataError(
-                    f"{path.name}, line {row}: more than {_LONGEST:,} characters without a blank line are no "
-                    "document; set `data.block_characters` to have the text cut."
-                )
+                raise _too_long(path, row)
         elif lines:
             yield row, "\n".join(lines)
             lines, size = [], 0
@@ -119,10 +116,27 @@ def _documents(pieces: Iterator[str], path: Path) -> Iterator[tuple[int, str]]:
         yield row, "\n".join(lines)
 
 
-def _lines(pieces: Iterator[str]) -> Iterator[str]:
-    held = ""
+def _lines(pieces: Iterator[str], path: Path) -> Iterator[str]:
+    held: list[str] = []  # joined once, since a line may have many pieces
+    size = 0
+    number = 1
     for piece in pieces:
-        *complete, held = (held + piece).split("\n")
-        yield from complete
-    if held:
-        yield held
+        end, *more = piece.split("\n")
+        held.append(end)
+        size += len(end)
+        if more:
+            *complete, begun = "".join(held), *more
+            yield from complete
+            number += len(complete)
+            held, size = [begun], len(begun)
+        if size > _LONGEST:
+            raise _too_long(path, number)
+    if size:
+        yield "".join(held)
+
+
+def _too_long(path: Path, row: int) -> DataError:
+    return DataError(
+        f"{path.name}, line {row}: more than {_LONGEST:,} characters without a blank line are no document; "
+        "set `data.block_characters` to have the text cut."
+    )

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from catena.problems import Written
 from catena.problems.base import pad_inputs
@@ -38,11 +39,13 @@ def write_texts(
     settings: DecodingSettings,
     device: Device,
     on_progress: Callable[[int], None] = lambda rows: None,
+    streamer: BaseStreamer | None = None,
 ) -> Written:
     """What `model` writes for each row of `input_ids`: an encoder-decoder beside it, others after it.
 
     Rows are written in batches of similar length; `sampling` draws from a generator of its own, seeded by
-    `settings.seed`. Special tokens are left out of the texts.
+    `settings.seed`. Special tokens are left out of the texts. A `streamer` is told the tokens of a single row
+    as they are written, without beams.
     """
     model.eval()
     lengths = np.fromiter((len(row) for row in input_ids), dtype=np.int64, count=len(input_ids))
@@ -66,6 +69,7 @@ def write_texts(
                     return_dict_in_generate=True,
                     output_logits=beams == 1,
                     output_scores=beams > 1,
+                    streamer=streamer,
                 )
             new = written.sequences[:, begun:].cpu()
             chances, counts = _likelihoods(written, new, config, torch.tensor(limits))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 #: Raise when a baseline changes, so that predictions kept from before are not used.
-_VERSION = 2
+_VERSION = 3
 
 #: Predictions as canonical targets `(records,)`, and how sure of each, where that means something.
 Learned = tuple[np.ndarray, np.ndarray | None]

@@ -12,7 +12,7 @@ import difflib
 import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,10 +44,14 @@ Record = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a problem, and those of them that are texts to be changed."""
+    """The inputs of a problem, and those of them that are texts to be changed.
+
+    `words` gives inputs as texts whose words can be changed, or `None` (`Problem.as_words`).
+    """
 
     roles: tuple[str, ...]
     worded: tuple[str, ...]
+    words: Callable[[Mapping[str, str]], Mapping[str, str] | None] = lambda inputs: inputs
 
     def record(self, given: str | Mapping[str, str]) -> Record:
         """Raises `ValueError` where inputs are missing, or some are given that there are not."""
@@ -71,6 +75,19 @@ class Inputs:
                 raise ValueError(f"has {rest[:40]!r}, not saying which input it is: {', '.join(self.roles)}")
             rest = {missing[0]: rest}
         return self.record({**base, **rest})
+
+    def in_words(self, record: Record) -> Record | None:
+        """The record as texts whose words can be changed; `None` where they cannot be."""
+        found = self.words(dict(zip(self.roles, record, strict=True)))
+        return None if found is None else tuple(found[role] for role in self.roles)
+
+    def changeable(self, given: str | Mapping[str, str]) -> Record:
+        """The same of texts in the file; raises `ValueError` where their words cannot be changed."""
+        record = self.record(given)
+        words = self.in_words(record)
+        if words is None:
+            raise ValueError(f"has {record[0][:40]!r}, which is no running text whose words can be changed")
+        return words
 
     def changed(self, record: Record, change: Perturbation, roles: Sequence[str], chance: Any) -> Record:
         """The record with a change made to the texts of some roles."""
@@ -192,10 +209,10 @@ class _Change(_Test):
     ) -> list[tuple[Record, Record]]:
         """Pairs of a record and its changed self, at most `most`; those that stay the same are left out.
 
-        Raises `ValueError` for texts that are no record.
+        Raises `ValueError` for texts that are no record, or that perturbations cannot change.
         """
         drawn = _sample(list(test_records), self.records, chance) if self.records else []
-        written = [inputs.record(text) for text, _ in self.written(chance)]
+        written = [inputs.changeable(text) for text, _ in self.written(chance)]
         made = [
             (record, inputs.changed(record, change, self.inputs or inputs.worded, chance))
             for record, change in itertools.product([*written, *drawn], self.perturbations)

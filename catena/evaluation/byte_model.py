@@ -18,7 +18,8 @@ class ByteModel:
     """Probability of a byte after the `order` bytes before it, smoothed after Witten and Bell (1991).
 
     A context seen c times, with t different bytes after it, keeps c / (c + t) for what was seen; the
-    rest goes to what the context without its first byte says, and at last to all 256 bytes alike.
+    rest goes to what the context without its first byte says, and at last to all 256 bytes alike. Of the
+    orders 1 to 7, four foresees the validation part of `presets/shakespeare.yaml` best.
     """
 
     def __init__(self, texts: Iterable[str], order: int = 4) -> None:

@@ -94,8 +94,9 @@ class Checklist:
         self._problem = problem
         self._label_names = tuple(label_names)
         self._names = names
-        self._inputs = Inputs(problem.input_roles, problem.worded_roles())
-        records = list(zip(*(test[role].tolist() for role in problem.input_roles), strict=True))
+        self._inputs = Inputs(problem.input_roles, problem.worded_roles(), problem.as_words)
+        every = zip(*(test[role].tolist() for role in problem.input_roles), strict=True)
+        records = [words for one in every if (words := self._inputs.in_words(one)) is not None]
         self._questions = []
         for one in suite.tests:
             # Each test draws by its own name: adding one test does not change the others' cases.
@@ -159,6 +160,10 @@ class Checklist:
         unknown = [role for role in test.inputs if role not in self._inputs.worded]
         if unknown:
             raise ValueError(f"changes the input {unknown[0]!r}, which is none of its texts")
+        if test.records and not records:
+            raise ValueError(
+                "draws `records` from the test part, none of which is running text whose words can be changed"
+            )
         claim = None
         if isinstance(test, Direction):
             claim = self._claim(test.label)

@@ -32,12 +32,12 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
     metrics, plan = source.metrics, source.predictions.plan
     rows = _rivals(metrics, evaluation)
     headline = [name for name in evaluation.headline if name in metrics]
+    charted = [name for name in headline if all(name in row for row in rows)]
     parts = (source.data_quality or {}).get("parts", {})
     charts: dict[str, list[Markup]] = {
         "rivals": [
             Markup(figures.rivals_chart(rows, name, evaluation.metrics[name].title))  # noqa: S704
-            for name in headline
-            if all(name in row for row in rows)
+            for name in charted
         ],
         "curve": [Markup(one) for one in figures.curve_charts(source.curve)]  # noqa: S704
         if source.curve is not None
@@ -53,6 +53,7 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
             titles={name: metric.title for name, metric in evaluation.metrics.items()},
             verdict=_verdict(metrics, evaluation),
             headline=headline,
+            charted=charted,
             scores=[name for name in evaluation.metrics if name in metrics],
             percent={name for name, metric in evaluation.metrics.items() if metric.percent},
             rivals=rows,

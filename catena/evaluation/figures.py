@@ -154,22 +154,38 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure, "reliability", "Reliability diagram: share of right answers by confidence")
 
 
+def curve_groups(curve: pd.DataFrame) -> list[tuple[str, str, dict[str, str]]]:
+    """What shares a chart, since it shares a scale: a name, the axis's title, columns and their names.
+
+    Losses are one group, all metrics within 0 and 1 another; of the others each is one by itself.
+    """
+    losses = {"loss": "training", "validation_log_loss": "validation", "validation_loss": "validation"}
+    known = [str(name) for name in curve.columns if curve[name].notna().any()]
+    scores = sorted(name for name in known if name.startswith("validation_") and name not in losses)
+    shares = [name for name in scores if curve[name].dropna().between(0, 1).all()]
+    groups = [
+        ("loss", "loss" if "validation_loss" in curve else "loss (nats)", losses),
+        ("scores", "validation score", {name: _score_name(name) for name in shares}),
+        *(
+            (name.removeprefix("validation_"), _score_name(name), {name: "validation"})
+            for name in scores
+            if name not in shares
+        ),
+    ]
+    found = [
+        (name, title, {column: text for column, text in columns.items() if column in known})
+        for name, title, columns in groups
+    ]
+    return [group for group in found if group[2]]
+
+
 def curve_charts(curve: pd.DataFrame) -> list[str]:
-    """Loss, and the validation scores, over the steps of the training."""
+    """Loss, and the validation scores, over the steps of the training: a chart for each scale."""
     charts = []
     with matplotlib.rc_context(_STYLE):
-        losses = {"loss": "training", "validation_log_loss": "validation", "validation_loss": "validation"}
-        measured = sorted(name for name in map(str, curve.columns) if name.startswith("validation_"))
-        scores = {column: _score_name(column) for column in measured if column not in losses}
-        for name, title, columns in (
-            ("loss", "loss" if "validation_loss" in curve else "loss (nats)", losses),
-            ("scores", "validation score", scores),
-        ):
-            known = {column: text for column, text in columns.items() if column in curve}
-            if not any(curve[column].notna().any() for column in known):
-                continue
+        for name, title, columns in curve_groups(curve):
             figure, axes = _new(2.9)
-            for (column, text), (colour, dashes) in zip(known.items(), _CURVES, strict=False):
+            for (column, text), (colour, dashes) in zip(columns.items(), _CURVES, strict=False):
                 points = curve[["step", column]].dropna()
                 marker = "o" if len(points) <= 40 else ""
                 axes.plot(

@@ -36,7 +36,8 @@ class GenerationEvaluation(CountedEvaluation):
     bits. ROUGE is a mean over records of F1, as are the shares of different n-grams and of repeated
     ones over the records that have any (seq-rep-4, Welleck et al. 2019).
 
-    Baselines that foresee texts give their log-likelihoods in nats as confidences.
+    Baselines that foresee texts give their log-likelihoods in nats per byte as confidences, since of a text
+    that is too long one may read another stretch than the model does.
     """
 
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -98,11 +99,13 @@ class GenerationEvaluation(CountedEvaluation):
 
     @staticmethod
     def _loss(records: pd.DataFrame, column: str) -> Floats:
-        """Nats of each record's target; NaN from a baseline that does not foresee any."""
+        """Nats of the target, as much as the model reads of it; NaN from a baseline that foresees none."""
         if column == "prediction":
             return records["target_loss"].to_numpy(dtype=np.float64)
         if f"{column}:confidence" in records:
-            return -records[f"{column}:confidence"].to_numpy(dtype=np.float64)
+            per_byte = -records[f"{column}:confidence"].to_numpy(dtype=np.float64)
+            sizes: Floats = records["target_bytes"].to_numpy(dtype=np.float64)
+            return per_byte * sizes
         return np.full(len(records), np.nan)
 
     def scores(self, sums: Floats) -> dict[str, Floats]:
@@ -191,19 +194,24 @@ class GenerationEvaluation(CountedEvaluation):
             "cleaning": {},
             "backbone": {"type": "pretrained"},
         }
-        found = Predictor(data.backbone, card, "auto", "auto").predict(data.test, clean=False)
-        return found["prediction"].to_numpy(dtype=object), -found["target_loss"].to_numpy(dtype=np.float64)
+        found = Predictor(data.backbone, card, "auto", "auto").predict(
+            data.test, clean=False, score_targets=True
+        )
+        sizes = np.maximum(found["target_bytes"].to_numpy(dtype=np.float64), 1.0)
+        losses = found["target_loss"].to_numpy(dtype=np.float64)
+        return found["prediction"].to_numpy(dtype=object), -losses / sizes
 
     def ngram(self, data: BaselineData) -> Learned:
         """Foresees each byte by the four before it, and draws texts of the responses' lengths."""
         model = ByteModel(data.train["prompt"] + data.train["response"])
         generator = np.random.default_rng(data.seed)
-        written, likelihoods = [], []
+        written, per_byte = [], []
         for prompt, response in zip(data.test["prompt"], data.test["response"], strict=True):
-            likelihoods.append(model.log_likelihood(prompt + response))
+            text = prompt + response
+            per_byte.append(model.log_likelihood(text) / max(len(text.encode()), 1))
             size = min(len(response.encode()), _WRITTEN_BYTES)
             written.append(model.write(prompt, size, generator).strip())
-        return np.array(written, dtype=object), np.array(likelihoods)
+        return np.array(written, dtype=object), np.array(per_byte)
 
 
 def nearest(data: BaselineData) -> Learned:

@@ -307,6 +307,10 @@ class Problem(ABC):
         """The inputs that are texts, so that words can be left out of them or changed."""
         return self.input_roles
 
+    def as_words(self, inputs: Mapping[str, str]) -> Mapping[str, str] | None:
+        """The same inputs as texts whose words can be left out or changed; `None` where they cannot be."""
+        return inputs
+
     def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
         """What can be asked of predictions: everything that `said` says, or only what is `about` a class.
 

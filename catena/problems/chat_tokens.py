@@ -51,8 +51,9 @@ class ChatTokens:
     def encode(self, messages: Sequence[Message], answer: str | None) -> Tokens:
         """The tokens of `messages`, after which `answer` is written, if it is known.
 
-        What is longer than `max_length` loses its oldest exchanges, then the beginning of the question or
-        the end of the answer. Raises `ModelError` where the template cannot write the conversation.
+        What is longer than `max_length` loses its oldest exchanges, then the beginning of the question and
+        the end of the answer, which keeps half of the room; where the system message leaves none for a
+        question, its own beginning. Raises `ModelError` where the template cannot write the conversation.
         """
         turns = [{**one, "content": self._harmless(one["content"])} for one in messages]
         answer = None if answer is None else self._harmless(answer)
@@ -62,7 +63,34 @@ class ChatTokens:
         while len(found.given) + len(found.wanted) > self._max_length and len(turns) > opening + 2:
             turns = turns[:opening] + turns[opening + 2 :]
             found = self._tokens(turns, answer)
-        return self._fitted(found, total)
+        if len(found.given) + len(found.wanted) > self._max_length:
+            found = self._shortened(turns, answer, found)
+        return fitted(found, total, self._max_length, self._tokenizer)
+
+    def _shortened(self, turns: list[Message], answer: str | None, found: Tokens) -> Tokens:
+        """The same after a question that has lost so much of its beginning that it fits."""
+        room = _room(found, self._max_length)
+        *before, question = turns
+
+        def asking(content: str) -> Tokens:
+            return self._tokens([*before, {**question, "content": content}], answer)
+
+        content = question["content"]
+        if len(asking(content[-1:]).given) > room:
+            return found
+        shorter = found
+        while (excess := len(shorter.given) - room) > 0 and len(content) > 1:
+            content = content[self._characters(content, excess) :] or content[-1:]
+            shorter = asking(content)
+        return shorter
+
+    def _characters(self, text: str, tokens: int) -> int:
+        """About how many characters the first `tokens` tokens are of, one at least."""
+        if self._tokenizer.is_fast:
+            places = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            starts = [start for start, _ in places["offset_mapping"]]
+            return max(starts[tokens] if tokens < len(starts) else len(text), 1)
+        return max(len(text) * tokens // max(len(self._ids(text)), 1), 1)
 
     def _harmless(self, text: str) -> str:
         """The text without what the tokenizer would take for the end of a turn, or the like."""
@@ -138,9 +166,6 @@ class ChatTokens:
         at = ids.index(end) + 1 if end in ids else len(ids)
         return (ids[:at], ids[at:]) if end in ids else ([*ids, end], [])
 
-    def _fitted(self, found: Tokens, total: int) -> Tokens:
-        return fitted(found, total, self._max_length, self._tokenizer)
-
 
 def text_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: str, rest: str | None, ends: bool, max_length: int
@@ -172,12 +197,17 @@ def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
+def _room(found: Tokens, max_length: int) -> int:
+    """Tokens that may be given: what is wanted leaves them, or half of all."""
+    return max_length - min(len(found.wanted), max_length // 2)
+
+
 def fitted(found: Tokens, total: int, max_length: int, tokenizer: PreTrainedTokenizerBase) -> Tokens:
     """At most `max_length` tokens: the end of what is given, half of it at least for what is wanted."""
     given, learned, wanted = found.given, found.learned, found.wanted
     if len(given) + len(wanted) <= max_length:
         return Tokens(given, learned, wanted, found.written_bytes, total)
-    keep = max_length - min(len(wanted), max_length // 2)
+    keep = _room(found, max_length)
     given, learned = given[-keep:], learned[-keep:]
     wanted = wanted[: max_length - len(given)]
     kept = [token for token, one in zip(given, learned, strict=True) if one]

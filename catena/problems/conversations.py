@@ -48,6 +48,10 @@ def _message(one: Any) -> Message:
         raise ValueError(f"message of an unknown role {role[:40]!r}")
     if not content.strip():
         raise ValueError("empty message")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no character") from None
     return {"role": _ROLES[role.lower()], "content": content}
 
 
@@ -74,6 +78,18 @@ def asked(prompt: str) -> list[Message]:
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("no user turn to answer")
     return messages
+
+
+def only_question(prompt: str) -> str | None:
+    """The text of a prompt that is one user turn, as a list of messages or already so; else `None`."""
+    if not looks_like_messages(prompt):
+        return prompt
+    try:
+        (question,) = asked(prompt)
+    except ValueError:
+        return None
+    # A question that is itself a list of messages would be taken for those.
+    return None if looks_like_messages(question["content"]) else question["content"]
 
 
 def looks_like_messages(text: str) -> bool:

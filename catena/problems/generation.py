@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.data.scripts import word_counts
 from catena.errors import DataError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
-from catena.problems.claims import Claim, Row, without_classes
+from catena.problems.base import HeadSpec, Outputs, pad_inputs
 from catena.problems.conversations import (
     as_prompt,
     asked,
@@ -20,13 +18,13 @@ from catena.problems.conversations import (
     divided,
     from_columns,
     looks_like_messages,
+    only_question,
     read_messages,
 )
-from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
-from catena.problems.written import TOLERATED, difference, likelihood_claim, written_table
+from catena.problems.token_loss import IGNORED, measure_tokens, token_loss
+from catena.problems.written import WritingProblem
 
 if TYPE_CHECKING:
-    import pandera.pandas as pa
     import torch
     from transformers import PreTrainedTokenizerBase
 
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 _EXCHANGE = ("prompt", "response", "context", "system")
 
 
-class Generation(Problem):
+class Generation(WritingProblem):
     """A record is what is given (`prompt`) and what follows it (`response`).
 
     `problem.form` says what they are. In a `conversation`, the prompt is a JSON list of the messages before
@@ -53,14 +51,10 @@ class Generation(Problem):
     input_roles = ("prompt",)
     target_role = "response"
     contents: ClassVar[Mapping[str, Content]] = {"messages": "json", "prompt": "json"}
-    fewest_classes = 0
     truncates = False
-    one_right_target = False
     keeps_white_space = True
-    generates = True
     packs = True
     tokenized_roles = ("prompt", "response")
-    tolerated = TOLERATED
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "log_loss": False,
         "perplexity": False,
@@ -171,15 +165,6 @@ class Generation(Problem):
                 raise DataError(f"Record {at}: `prompt` cannot be answered: {error}.") from None
         return turns
 
-    def read_targets(
-        self, values: Sequence[str], names: Mapping[str, str] | None
-    ) -> tuple[list[str], list[str]]:
-        """Targets are texts; `data.labels` names none of them."""
-        return list(values), ["" if value.strip() else "empty response" for value in values]
-
-    def classes(self, targets: pd.Series) -> pd.Series | None:
-        return None
-
     def record_texts(self, records: pd.DataFrame) -> pd.Series:
         """A conversation is known by its prompt, which may have many answers, a text by all of it."""
         return records["prompt"] if self.converses else records["prompt"] + records["response"]
@@ -193,20 +178,6 @@ class Generation(Problem):
             return self.record_texts(records)
         last = [turns[-1]["content"] for turns in self._turns(records["prompt"].tolist())]
         return pd.Series(last, index=records.index, dtype="str") + "\n" + records["response"]
-
-    def describe_targets(self, targets: pd.Series) -> dict[str, float]:
-        words = word_counts(targets)
-        return {"median words": float(np.median(words)), "most words": float(words.max())}
-
-    def schema(self, label_names: Sequence[str] | None = None) -> pa.DataFrameSchema:
-        import pandera.pandas as pa
-
-        return pa.DataFrameSchema(
-            {
-                role: pa.Column(str, pa.Check.str_length(min_value=1, error=f"empty {role}"))
-                for role in ("prompt", "response")
-            }
-        )
 
     # -- features ---------------------------------------------------------------------------------
 
@@ -333,28 +304,18 @@ class Generation(Problem):
         features: Mapping[str, list[Any]],
         label_names: Sequence[str],
     ) -> pd.DataFrame:
-        """As `written_table` has it; targets are all that is learned, `target_bytes` of UTF-8."""
-        table = written_table(outputs)
+        """Targets are all that is learned, `target_bytes` of UTF-8."""
+        table = super().predictions(outputs, records, features, label_names)
         if "target_loss" in table:
             table["target_bytes"] = np.asarray(features["bytes"], dtype=np.int64)
         return table
 
-    def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
-        return [("prediction", "string"), ("confidence", "double")]
-
-    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
-        return token_metrics(outputs)
-
-    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
-        """The response as a whole, by its log-likelihood."""
-        without_classes(about, self.name)
-        return [likelihood_claim("response")]
-
-    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
-        return difference(str(said["prediction"]), expected) <= tolerance
-
-    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
-        return difference(str(before["prediction"]), str(after["prediction"])) <= tolerance
+    def as_words(self, inputs: Mapping[str, str]) -> Mapping[str, str] | None:
+        """A prompt of one question is that question; of several turns, only their JSON could be changed."""
+        if not self.converses:
+            return inputs
+        question = only_question(inputs["prompt"])
+        return None if question is None else {**inputs, "prompt": question}
 
     def evaluation(self) -> Evaluation:
         from catena.evaluation.generation import GenerationEvaluation

@@ -10,13 +10,11 @@ import pandas as pd
 
 from catena.data.scripts import word_counts
 from catena.errors import ModelError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
-from catena.problems.claims import Claim, Row, without_classes
-from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
-from catena.problems.written import TOLERATED, difference, likelihood_claim, written_table
+from catena.problems.base import HeadSpec, pad_inputs
+from catena.problems.token_loss import IGNORED, measure_tokens, token_loss
+from catena.problems.written import WritingProblem
 
 if TYPE_CHECKING:
-    import pandera.pandas as pa
     import torch
     from transformers import PreTrainedTokenizerBase
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 _SHORT = 5
 
 
-class Translation(Problem):
+class Translation(WritingProblem):
     """A record is a text and its translation, which a network with encoder and decoder writes.
 
     The tokens of the target are learned with the true ones before them (teacher forcing); predictions are
@@ -38,12 +36,8 @@ class Translation(Problem):
     name = "translation"
     input_roles = ("text",)
     target_role = "translation"
-    fewest_classes = 0
-    one_right_target = False
-    generates = True
     writes_in_validation = True
     tokenized_roles = ("text", "translation")
-    tolerated = TOLERATED
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "bleu": True,
         "chrf": True,
@@ -73,29 +67,6 @@ class Translation(Problem):
                 role: pd.Series(cleaner.clean(records[role].tolist()), index=records.index, dtype="str")
                 for role in self.tokenized_roles
                 if role in records
-            }
-        )
-
-    def read_targets(
-        self, values: Sequence[str], names: Mapping[str, str] | None
-    ) -> tuple[list[str], list[str]]:
-        """Targets are texts; `data.labels` names none of them."""
-        return list(values), ["" if value else "empty translation" for value in values]
-
-    def classes(self, targets: pd.Series) -> pd.Series | None:
-        return None
-
-    def describe_targets(self, targets: pd.Series) -> dict[str, float]:
-        words = word_counts(targets)
-        return {"median words": float(np.median(words)), "most words": float(words.max())}
-
-    def schema(self, label_names: Sequence[str] | None = None) -> pa.DataFrameSchema:
-        import pandera.pandas as pa
-
-        return pa.DataFrameSchema(
-            {
-                role: pa.Column(str, pa.Check.str_length(min_value=1, error=f"empty {role}"))
-                for role in self.tokenized_roles
             }
         )
 
@@ -156,21 +127,6 @@ class Translation(Problem):
 
     # -- predictions ------------------------------------------------------------------------------
 
-    def predictions(
-        self,
-        outputs: Outputs,
-        records: pd.DataFrame,
-        features: Mapping[str, list[Any]],
-        label_names: Sequence[str],
-    ) -> pd.DataFrame:
-        return written_table(outputs)
-
-    def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
-        return [("prediction", "string"), ("confidence", "double")]
-
-    def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
-        return token_metrics(outputs)
-
     def written_metrics(self, written: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
         """Corpus BLEU and chrF2 by sacreBLEU (Post 2018), 0 to 100."""
         from sacrebleu.metrics.bleu import BLEU
@@ -182,19 +138,6 @@ class Translation(Problem):
             "bleu": float(bleu.corpus_score(list(written), references).score),
             "chrf": float(CHRF().corpus_score(list(written), references).score),
         }
-
-    # -- questions --------------------------------------------------------------------------------
-
-    def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
-        """The translation as a whole, by its log-likelihood."""
-        without_classes(about, self.name)
-        return [likelihood_claim("translation")]
-
-    def satisfies(self, said: Row, expected: str, tolerance: float) -> bool:
-        return difference(str(said["prediction"]), expected) <= tolerance
-
-    def agrees(self, before: Row, after: Row, tolerance: float) -> bool:
-        return difference(str(before["prediction"]), str(after["prediction"])) <= tolerance
 
     def evaluation(self) -> Evaluation:
         from catena.evaluation.translation import TranslationEvaluation

@@ -16,15 +16,20 @@ from pathlib import Path
 
 from catena.errors import ModelError
 
-ROUNDS = 40
-WARM_UP = 4
+#: Predictions of each model that are timed, and those before them that are not, where they are quick.
+ROUNDS, WARM_UP = 40, 4
+#: Fewest of both, however long they take.
+FEWEST_ROUNDS, FEWEST_WARM_UP = 5, 1
+#: Seconds after which no further round of both models begins, for each of the two phases.
+BUDGET, WARM_UP_BUDGET = 60.0, 10.0
 
 
 def latencies(challenger: Path, champion: Path, records: Sequence[Mapping[str, str]]) -> tuple[float, float]:
     """Median seconds of `Predictor.predict` for one record, challenger and champion.
 
     A record holds a text for each input. Both models see the same ones, in turn, so that a busy machine
-    slows both alike. Raises `ModelError` when a model does not load.
+    slows both alike; of models that write for seconds, fewer than `ROUNDS` are timed. Raises `ModelError`
+    when a model does not load.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request = Path(scratch, "request.json")
@@ -54,13 +59,25 @@ def _measure(folders: Sequence[Path], records: Sequence[Mapping[str, str]]) -> l
 
     models = [Predictor.load(folder) for folder in folders]
     seconds: list[list[float]] = [[] for _ in models]
-    for number in range(WARM_UP + ROUNDS):
-        record = pd.DataFrame([records[number % len(records)]])
-        for model, taken in zip(models, seconds, strict=True):
-            started = time.perf_counter()
-            model.predict(record)
-            taken.append(time.perf_counter() - started)
-    return [statistics.median(taken[WARM_UP:]) for taken in seconds]
+    number = 0
+    for fewest, most, budget in (
+        (FEWEST_WARM_UP, WARM_UP, WARM_UP_BUDGET),
+        (FEWEST_ROUNDS, ROUNDS, BUDGET),
+    ):
+        seconds = [[] for _ in models]  # those of the warm-up do not count
+        while another_round(len(seconds[0]), sum(map(sum, seconds)), fewest, most, budget):
+            record = pd.DataFrame([records[number % len(records)]])
+            number += 1
+            for model, taken in zip(models, seconds, strict=True):
+                started = time.perf_counter()
+                model.predict(record)
+                taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def another_round(done: int, spent: float, fewest: int, most: int, budget: float) -> bool:
+    """Whether to go on after `done` rounds that took `spent` seconds."""
+    return done < fewest or (done < most and spent < budget)
 
 
 def main(request: Path) -> None:

@@ -18,6 +18,7 @@ from catena.evaluation.checklist import Checklist
 from catena.problems import Problem, get_problem
 from catena.problems.multilabel import canonical_labels
 from catena.problems.spans import canonical
+from catena.settings import ProblemSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Model = Callable[[pd.DataFrame], pd.DataFrame]
@@ -90,12 +91,20 @@ def by_first_word(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_echo(records: pd.DataFrame) -> pd.DataFrame:
+    """Writing: the input, with an ending."""
+    texts = records[next(iter(records))]
+    return pd.DataFrame({"prediction": [f"{text}, so it goes" for text in texts], "confidence": 0.5})
+
+
 PROBLEMS: dict[str, tuple[Model, tuple[str, ...]]] = {
     "regression": (by_length, ("3.0 ± 1.0",)),
     "multilabel": (by_words, ("land", "sea")),
     "tagging": (by_capitals, ("LOC", "PER")),
     "ranking": (by_shared_words, ()),
     "answering": (by_first_word, ("answer", "no answer")),
+    "generation": (by_echo, ()),
+    "translation": (by_echo, ()),
 }
 
 
@@ -237,9 +246,83 @@ def test_answers_are_expected_in_words_and_may_move_in_their_passage(tmp_path: P
     assert there["passed"]
 
 
+@pytest.mark.parametrize("form", ["conversation", "text", "document"])
+def test_a_text_that_must_be_written_is_taken_as_it_is_given(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "tests.yaml"
+    path.write_text(
+        """
+tests:
+  - {name: goes on, kind: minimum_functionality, tolerance: 0.0, cases: [
+      {text: it was, response: "it was, so it goes "}, {text: it was, response: x}]}
+  - {name: nearly, kind: minimum_functionality, tolerance: 0.5, texts: [it was],
+     response: "it was, so they go"}
+""",
+        encoding="utf-8",
+    )
+    problem = get_problem(ProblemSettings.model_validate({"name": "generation", "form": form}))
+    suite = load_behaviour(path, problem.target_role)
+    found = Checklist(suite, problem, (), pd.DataFrame({"prompt": []}, dtype="str"), 1)
+    exact, nearly = found.run(by_echo)["results"]
+    assert exact["passed_cases"] == 1
+    assert exact["failures"][0]["expected"] == "x"
+    assert nearly["passed"]
+
+
+def test_a_translation_expected_of_a_long_text_may_be_short(tmp_path: Path) -> None:
+    problem = get_problem(ProblemSettings.model_validate({"name": "translation", "max_length_ratio": 2.0}))
+    assert problem.expected(" ein \n Wort", {"text": "one " * 20}, None) == "ein Wort"
+    with pytest.raises(ValueError, match="empty translation"):
+        problem.expected(" ", {"text": "one"}, None)
+
+
+def test_words_of_conversations_are_changed_and_never_their_json(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def model(records: pd.DataFrame) -> pd.DataFrame:
+        asked.extend(records["prompt"])
+        return by_echo(records)
+
+    def prompt(*contents: str) -> str:
+        roles = ("user", "assistant", "user")
+        return json.dumps(
+            [{"role": role, "content": one} for role, one in zip(roles, contents, strict=False)]
+        )
+
+    content = """
+  - {name: capitals, kind: invariance, tolerance: 1, records: 9, perturbations: [uppercase]}
+  - {name: typed, kind: invariance, tolerance: 1, perturbations: [uppercase],
+     texts: ['[{"role": "user", "content": "why?"}]']}
+"""
+    several = prompt("who?", "me", "since when?")
+    found = checklist(tmp_path, "generation", content, prompt=[prompt("what is blue?"), several])
+    capitals, typed = found.run(model)["results"]
+    assert asked == ["what is blue?", "WHAT IS BLUE?", "why?", "WHY?"]
+    assert capitals["cases"] == typed["cases"] == 1
+    with pytest.raises(SettingsError, match="'capitals' draws `records` from the test part, none of which"):
+        checklist(tmp_path, "generation", content, prompt=[several])
+    typed_several = content.replace('[{"role": "user", "content": "why?"}]', several)
+    with pytest.raises(SettingsError, match=r"'typed' has .* is no running text whose words can be changed"):
+        checklist(tmp_path, "generation", typed_several, prompt=["what?"])
+
+
 @pytest.mark.parametrize(
     ("problem", "content", "sentence"),
     [
+        (
+            "generation",
+            "{name: t, kind: direction, change: raise, pairs: [[a, b]]}",
+            "'t' cannot be run: Predictions of the problem generation are texts, and no text is more than",
+        ),
+        (
+            "translation",
+            "{name: t, kind: minimum_functionality, cases: [{better: a, worse: b}]}",
+            "'t' cannot be run: Predictions of the problem translation are texts, and no text is more than",
+        ),
+        (
+            "generation",
+            "{name: t, kind: minimum_functionality, tolerance: 0.1, texts: [a], response: ' '}",
+            "'t' expects ' ': empty response",
+        ),
         (
             "regression",
             "{name: t, kind: invariance, texts: [a], perturbations: [typo]}",

@@ -11,7 +11,10 @@ import pytest
 
 from catena.bulk import predict_file
 from catena.chat import Chat
-from catena.errors import DataError, ModelError
+from catena.errors import DataError, ModelError, SettingsError
+from catena.evaluation.baselines import BaselineData
+from catena.evaluation.generation import GenerationEvaluation
+from catena.explanation import explain
 from catena.model_folder import write_card
 from catena.predictor import Predictor
 from catena.registry.loader import PackagedModel
@@ -27,14 +30,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def predictor(folder: Path, target: Path, **problem: object) -> Predictor:
+def predictor(
+    folder: Path, target: Path, cleaning: dict[str, object] | None = None, **problem: object
+) -> Predictor:
     shutil.copytree(folder, target)
     write_card(
         target,
         {
             "problem": {"name": "generation", "decoding": {"max_new_tokens": 8}, **problem},
             "label_names": [], "backbone": {"type": "pretrained"}, "method": {"name": "full"},
-            "tokenization": {"max_length": 96}, "cleaning": {}, "columns": {}, "fingerprint": "0" * 64,
+            "tokenization": {"max_length": 96}, "cleaning": cleaning or {}, "columns": {},
+            "fingerprint": "0" * 64,
         },
     )  # fmt: skip
     return Predictor.load(target, device="cpu", precision="float32")
@@ -52,11 +58,59 @@ def test_an_answer_comes_in_pieces_and_is_what_prediction_writes(folder: Path, t
     assert chat.turns == []
 
 
+def test_what_is_said_is_cleaned_as_the_training_data_were(folder: Path, tmp_path: Path) -> None:
+    chat = Chat(predictor(folder, tmp_path / "model", cleaning={"lowercase": True}), system="Be SHORT")
+    chat.turns.append({"role": "user", "content": "Cafe\u0301?  \r\nWHY"})
+    text = chat._predictor.tokenizer.decode(chat.tokens())
+    assert text == (
+        "<|im_start|>system\nbe short<|im_end|>\n<|im_start|>user\ncaf\u00e9?\nwhy<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_what_no_tokenizer_can_read_is_refused_and_the_conversation_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    chat = Chat(predictor(folder, tmp_path / "model"), system=" ")
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        list(chat.say("hi \ud83d"))
+    assert chat.turns == []
+    "".join(chat.say("hi"))
+    assert chat.turns[:1] in ([], [{"role": "user", "content": "hi"}])
+
+
 def test_a_chat_goes_on_when_its_history_no_longer_fits(folder: Path, tmp_path: Path) -> None:
     chat = Chat(predictor(folder, tmp_path / "model"), system="be short")
     for number in range(6):
         "".join(chat.say(f"question number {number}"))
     assert chat.turns[0] == {"role": "system", "content": "be short"}
+
+
+def test_words_are_left_out_of_a_question_and_not_of_the_json_around_it(folder: Path, tmp_path: Path) -> None:
+    model = predictor(folder, tmp_path / "model")
+    question = {"role": "user", "content": "what is blue?"}
+    one = explain(model, {"prompt": json.dumps([question])})
+    assert one.inputs == {"prompt": "what is blue?"}
+    assert [piece.text for piece in one.pieces] == ["what", "is", "blue?"]
+    assert one.claims == explain(model, {"prompt": "what is blue?"}).claims
+    several = [question, {"role": "assistant", "content": "the sky"}, question]
+    with pytest.raises(SettingsError, match="Words can be left out of running text only"):
+        explain(model, {"prompt": json.dumps(several)})
+
+
+def test_the_backbone_foresees_answers_in_nats_per_byte_as_prediction_measures_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = predictor(folder, tmp_path / "model")
+    test = pd.DataFrame({"prompt": ["what is blue?", "and grass?"], "response": ["the sky", "green, it is"]})
+    data = BaselineData(test, test, folder, 96, 0, columns=("prompt", "response"))
+    judged = model.problem.evaluation()
+    assert isinstance(judged, GenerationEvaluation)
+    _, confidences = judged.backbone(data)
+    found = model.predict(test, clean=False, score_targets=True)
+    assert confidences is not None
+    assert found["target_bytes"].tolist() == [7, 12]
+    assert (-confidences * [7, 12]).tolist() == pytest.approx(found["target_loss"].tolist(), rel=0.05)
 
 
 def test_nothing_said_is_nothing_to_answer(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from catena.evaluation.figures import curve_charts, curve_groups
 from catena.evaluation.metrics import score
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.report import ReportSource, render_report, write_report
@@ -172,6 +173,36 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_report(tmp_path / name, replace(example(), data_quality=quality()))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_metrics_share_a_chart_where_they_share_a_scale() -> None:
+    curve = pd.DataFrame(
+        {
+            "step": [1, 2, 3],
+            "loss": [5.0, 4.0, 3.0],
+            "validation_log_loss": [None, 4.5, 4.0],
+            "validation_perplexity": [None, 90.0, 54.6],
+            "validation_token_accuracy": [None, 0.2, 0.3],
+            "validation_macro_f1": [None, 0.0, 1.0],
+            "validation_r2": [None, -0.5, 0.5],
+            "validation_bleu": [None, None, None],
+        }
+    )
+    groups = {name: list(columns) for name, _, columns in curve_groups(curve)}
+    assert groups == {
+        "loss": ["loss", "validation_log_loss"],
+        "scores": ["validation_macro_f1", "validation_token_accuracy"],
+        "perplexity": ["validation_perplexity"],
+        "r2": ["validation_r2"],
+    }
+    charts = curve_charts(curve)
+    assert [re.search(r"Training curve: (.*?) by step", svg)[1] for svg in charts] == [  # type: ignore[index]
+        "loss (nats)",
+        "validation score",
+        "perplexity",
+        "R²",
+    ]
+    assert "curve-perplexity-" in charts[2]
 
 
 def test_sections_without_a_source_are_left_out() -> None:

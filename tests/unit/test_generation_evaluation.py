@@ -102,7 +102,7 @@ def test_a_rival_that_foresees_nothing_is_compared_by_what_it_writes_alone(tmp_p
         **{
             "baseline:nearest": ["the sea", "green grass grows"],
             "baseline:backbone": ["a", "b"],
-            "baseline:backbone:confidence": [-8.0, -12.0],
+            "baseline:backbone:confidence": [-8.0 / 7, -12.0 / 17],  # nats per byte
         }
     )
     metrics = evaluation().score(Predictions(records, PLAN))
@@ -113,6 +113,17 @@ def test_a_rival_that_foresees_nothing_is_compared_by_what_it_writes_alone(tmp_p
     assert only["baseline"] == "backbone"
     assert only["difference"] == pytest.approx(-10 / math.log(2) / 24)
     assert only["p_value"] < 0.05
+
+
+def test_a_chart_of_rivals_is_of_the_metric_that_its_caption_names(tmp_path: Path) -> None:
+    from catena.evaluation.report import ReportSource
+
+    judged, predictions = evaluation(), Predictions(table(**{"baseline:nearest": ["the sea", "grass"]}), PLAN)
+    source = ReportSource("talk", predictions, judged.score(predictions), None, None, {})
+    judged.write_report(tmp_path / "report.html", source)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "ROUGE-L with its interval; the model in colour." in page
+    assert "bits per byte with its interval" not in page  # `nearest` foresees nothing
 
 
 def test_the_gate_compares_likelihoods_on_the_same_records() -> None:
@@ -172,6 +183,29 @@ def test_bytes_learned_from_a_text_foresee_it_better_than_another() -> None:
     assert per_byte < 1.0 < -model.log_likelihood("zyxwvuts") / 8 / math.log(2)
     written = model.write("shall i", 20, np.random.default_rng(0))
     assert len(written) == 20
+
+
+def test_a_text_of_which_the_model_reads_a_part_is_no_harder_for_the_bytes_before() -> None:
+    lines = ["shall i compare thee to a summer's day", "thou art more lovely and more temperate"] * 5
+    train = pd.DataFrame({"prompt": [line[:9] for line in lines], "response": [line[9:] for line in lines]})
+    test = train.head(2)
+    data = BaselineData(train, test, Path(), 128, 0, columns=("prompt", "response"))
+    written, confidences = evaluation("text").ngram(data)
+    model = ByteModel(train["prompt"] + train["response"])
+    texts = (test["prompt"] + test["response"]).tolist()
+    nats = -sum(model.log_likelihood(text) for text in texts)
+    sizes = [len(text.encode()) for text in texts]
+    for read in (sizes, [size // 2 for size in sizes]):  # whole, and cut to `tokenization.max_length`
+        records = test.assign(
+            prediction=written,
+            target_loss=1.0,
+            target_tokens=[size // 3 for size in read],
+            target_bytes=read,
+            **{"baseline:ngram": written, "baseline:ngram:confidence": confidences},
+        )
+        counts = evaluation("text").counts(records, PLAN, "baseline:ngram")
+        bits = evaluation("text").scores(counts.sum(axis=0))["bits_per_byte"]
+        assert bits == pytest.approx(nats / math.log(2) / sum(sizes), rel=0.01)
 
 
 def test_the_nearest_prompt_gives_its_response() -> None:

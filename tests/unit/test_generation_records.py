@@ -66,6 +66,10 @@ def test_an_input_of_alpaca_follows_the_instruction_after_a_blank_line() -> None
         ('[{"role":"user"}]', "message without a role or a text"),
         ('[{"role":"wizard","content":"x"}]', "message of an unknown role 'wizard'"),
         ('[{"role":"user","content":" \\n"}]', "empty message"),
+        (
+            '[{"role":"user","content":"q"},{"role":"assistant","content":"half \\ud83d"}]',
+            "half of a surrogate pair, which is no character",
+        ),
         (json.dumps([user("q")]), "no assistant turn to learn from"),
         (json.dumps([assistant("a")]), "user and assistant do not take turns, the user first"),
         (
@@ -102,6 +106,30 @@ def test_predicting_names_the_record_whose_prompt_is_no_conversation() -> None:
     table = pd.DataFrame({"prompt": ["fine", '[{"role":"user","content":""}]']})
     with pytest.raises(DataError, match=r"Record 2: `prompt` cannot be answered: empty message\."):
         problem.clean(table, Cleaner())
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_refused_with_its_record_and_a_whole_one_is_read() -> None:
+    problem = get_problem("generation")
+    half, whole = (f'[{{"role":"user","content":"hi {code}"}}]' for code in (r"\ud83d", r"\ud83d\ude00"))
+    reason = "half of a surrogate pair, which is no character"
+    assert problem.refusals(pd.DataFrame({"prompt": [whole, half]})).tolist() == ["", reason]
+    with pytest.raises(DataError, match=f"Record 2: `prompt` cannot be answered: {reason}"):
+        problem.clean(pd.DataFrame({"prompt": [whole, half]}), Cleaner())
+    assert json.loads(problem.clean(pd.DataFrame({"prompt": [whole]}), Cleaner())["prompt"][0]) == [
+        user("hi 😀")
+    ]
+
+
+def test_a_prompt_has_words_where_it_is_one_question_and_no_list_of_messages() -> None:
+    problem = get_problem("generation")
+    one = json.dumps([user("what is blue?")])
+    assert problem.as_words({"prompt": one}) == {"prompt": "what is blue?"}
+    assert problem.as_words({"prompt": "what is blue?"}) == {"prompt": "what is blue?"}
+    told = [{"role": "system", "content": "be short"}, user("q")]
+    for several in (told, [user("q"), assistant("a"), user("r")], [user(one)], [{"role": "wizard"}]):
+        assert problem.as_words({"prompt": json.dumps(several)}) is None
+    running = get_problem(ProblemSettings.model_validate({"name": "generation", "form": "text"}))
+    assert running.as_words({"prompt": one}) == {"prompt": one}
 
 
 def test_cleaning_keeps_lines_and_indentation_and_drops_white_space_at_ends() -> None:

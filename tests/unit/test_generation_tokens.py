@@ -91,6 +91,28 @@ def test_a_question_that_is_too_long_loses_its_beginning_and_half_of_the_room_is
     assert tokens.written_bytes == len(tokenizer.decode(tokens.wanted))
 
 
+@pytest.mark.parametrize("answer", [None, "y" * 100])
+def test_a_question_that_is_too_long_leaves_the_system_message_and_its_own_turn_whole(
+    tokenizer: Any, answer: str | None
+) -> None:
+    question = {"role": "user", "content": "x 天 " * 100 + "what now?"}
+    tokens = ChatTokens(tokenizer, 100).encode([TURNS[0], question], answer)
+    text = tokenizer.decode(tokens.given)
+    assert text.startswith("<|im_start|>system\nbe short<|im_end|>\n<|im_start|>user\n")
+    assert text.endswith("x 天 what now?<|im_end|>\n<|im_start|>assistant\n")
+    assert "\ufffd" not in text  # no character is cut in two
+    room = 100 if answer is None else 50
+    assert room - 6 < len(tokens.given) <= room  # " 天 x" has six tokens
+    assert tokens.total > 300
+
+
+def test_of_a_system_message_without_room_for_a_question_the_end_is_kept(tokenizer: Any) -> None:
+    told = {"role": "system", "content": "z " * 100 + "be short"}
+    tokens = ChatTokens(tokenizer, 60).encode([told, {"role": "user", "content": "what now?"}], None)
+    assert len(tokens.given) == 60
+    assert "be short<|im_end|>\n<|im_start|>user\nwhat now?<|im_end|>" in tokenizer.decode(tokens.given)
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     forgetful = tiny_tokenizer(
         "{% for m in messages %}{{ m['role'] + (m['content'] if loop.last else '') }}<|im_end|>{% endfor %}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -76,6 +77,32 @@ def test_without_blocks_blank_lines_divide_documents(tmp_path: Path) -> None:
     documents = read(path, 0)
     assert documents["text"].tolist() == ["a poem\nof two lines", "another"]
     assert documents["row"].tolist() == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a\n\n" + "b" * 9000, 3), ("a\n\n" + "b" * 9000 + "\nc", 3), ("\n" + "b" * 40 + "\n" + "c" * 40, 2)],
+)
+def test_more_than_a_document_holds_is_refused_whether_its_lines_end_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int
+) -> None:
+    read_so_far: list[int] = []
+
+    def pieces(chunks: Iterable[str]) -> Iterator[str]:
+        for chunk in chunks:
+            read_so_far.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(plain_text, "_LONGEST", 64)
+    monkeypatch.setattr(plain_text, "_CHUNK", 16)
+    monkeypatch.setattr(plain_text, "_unix_lines", pieces)
+    path = tmp_path / "t.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(
+        DataError, match=rf"t\.txt, line {line}: more than 64 characters without a blank line"
+    ):
+        read(path, 0)
+    assert sum(read_so_far) <= 3 + 64 + 2 * 16  # nothing is held to the end of the file
 
 
 def test_plain_text_has_no_other_columns(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from catena.errors import ModelError
 from catena.registry.contest import typical_records
-from catena.registry.latency import ROUNDS, latencies
+from catena.registry.latency import BUDGET, FEWEST_ROUNDS, ROUNDS, another_round, latencies
 from tests.tiny_model import build_tiny_ranker
 
 
@@ -28,6 +28,19 @@ def test_typical_records_have_all_inputs_and_lengths_around_the_median() -> None
 def test_nothing_is_measured_where_the_records_hold_no_input() -> None:
     assert typical_records(pd.DataFrame({"id": ["a"], "query": ["b"]}), ("query", "item")) == []
     assert typical_records(pd.DataFrame({"text": []}), ("text",)) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds"),
+    [(0.01, 40), (1.4, 40), (3.0, 20), (7.0, 9), (30.0, 5)],  # 9 rounds: after 8 it is 56 s
+)
+def test_models_that_write_for_seconds_are_timed_less_often_but_five_times_at_least(
+    seconds: float, rounds: int
+) -> None:
+    done = 0
+    while another_round(done, done * seconds, FEWEST_ROUNDS, ROUNDS, BUDGET):
+        done += 1
+    assert done == rounds
 
 
 def test_two_models_are_timed_on_the_same_records_in_a_process_of_their_own(tmp_path: Path) -> None:
