@@ -15,7 +15,7 @@ from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
 from catena.model_folder import check_files, read_card
 from catena.problems import Outputs, Written, get_problem
-from catena.problems.base import encode_texts
+from catena.problems.features import encode_texts
 from catena.settings import ProblemSettings, TokenizationSettings
 from catena.training.batches import PAD_TO
 from catena.training.devices import choose_device

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from catena.problems import Written
-from catena.problems.base import pad_inputs
+from catena.problems.features import pad_inputs
 from catena.settings import DecodingSettings
 from catena.training.batches import PAD_TO, plan_inference
 from catena.training.devices import Device

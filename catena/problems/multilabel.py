@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row, class_claim, known_class
+from catena.problems.features import encode_texts, pad_inputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import DataError, SettingsError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, encode_texts, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row, column_claim, without_classes
+from catena.problems.features import encode_texts, pad_inputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

@@ -11,7 +11,7 @@ import pandas as pd
 
 from catena.data.alignment import Alignment, align
 from catena.data.values import tokens_as_text
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, pad_inputs
+from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row
 from catena.problems.entity_claims import (
     entities_agree,
@@ -20,6 +20,7 @@ from catena.problems.entity_claims import (
     locate_entities,
     quoted_entities,
 )
+from catena.problems.features import pad_inputs
 from catena.problems.spans import (
     Entity,
     canonical,

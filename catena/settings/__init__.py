@@ -1,14 +1,12 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.data import AugmentationSettings, DataSettings, PreparationSettings
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
 from catena.settings.groups import (
-    AugmentationSettings,
-    DataSettings,
     EvaluationSettings,
     GateSettings,
     MethodSettings,
-    PreparationSettings,
     RegistrySettings,
     Settings,
     TrainingSettings,

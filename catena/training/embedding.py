@@ -11,7 +11,7 @@ import torch
 
 from catena.backbones.pretrained import Pretrained
 from catena.problems import HeadSpec, Measured
-from catena.problems.base import pad_inputs
+from catena.problems.features import pad_inputs
 from catena.training.batches import PAD_TO, RowOutputs, plan_inference
 from catena.training.devices import Device, choose_device
 

@@ -17,7 +17,7 @@ from seqeval.scheme import IOB2
 from catena.backbones import get_backbone
 from catena.data.cleaning import Cleaner
 from catena.problems import Problem, get_problem
-from catena.problems.base import pad_inputs
+from catena.problems.features import pad_inputs
 from catena.problems.spans import canonical
 from catena.problems.tag_decoding import allowed_transitions, best_tags, log_softmax, word_scores
 from catena.problems.tag_features import IGNORED
