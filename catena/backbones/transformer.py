@@ -19,8 +19,8 @@ _POSITIONS = 2048
 class Transformer(Scratch):
     """What is stored is an ordinary network of transformers, of any size.
 
-    A BERT (Devlin et al. 2019) where texts are judged; an encoder with a decoder (Vaswani et al. 2017) where they
-    are rewritten; a Llama (Touvron et al. 2023) where they are continued.
+    A BERT (Devlin et al. 2019) where texts are judged; an encoder with a decoder (Vaswani et al. 2017) where
+    they are rewritten; a Llama (Touvron et al. 2023) where they are continued.
     """
 
     type = "transformer"
@@ -48,8 +48,8 @@ class Transformer(Scratch):
     def _encoder_decoder(blueprint: Blueprint) -> PretrainedConfig:
         """`layers` on each side; a Marian where the target has a vocabulary of its own, else an M2M100.
 
-        The latter normalizes before each sublayer (Xiong et al. 2020), and all its embeddings are the output's
-        too (Press and Wolf 2017): on Multi30k it learns in one epoch what a Marian does in three.
+        The latter normalizes before each sublayer (Xiong et al. 2020) and learns much faster; all its
+        embeddings are the output's too (Press and Wolf 2017).
         """
         from transformers import M2M100Config, MarianConfig
 
