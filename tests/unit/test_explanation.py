@@ -87,9 +87,9 @@ def test_long_texts_are_divided_into_a_bounded_number_of_pieces(predictor: Predi
         def __init__(self) -> None:
             self.__dict__ = predictor.__dict__
 
-        def predict(self, records: Any, clean: bool = True) -> pd.DataFrame:
+        def predict(self, records: Any, clean: bool = True, score_targets: bool = False) -> pd.DataFrame:
             asked.append(len(records))
-            return original(records, clean)
+            return original(records, clean, score_targets)
 
     explanation = explain(Counting(), {"text": " ".join(["wheat"] * 100)}, most_predictions=32)
     assert asked == [len(explanation.pieces) + 1]

@@ -168,7 +168,9 @@ def test_packing_fills_rows_with_no_more_than_their_width() -> None:
 def test_training_max_length_is_refused_for_generation() -> None:
     from catena.errors import SettingsError
 
-    with pytest.raises(SettingsError, match=r"`training\.max_length` would cut questions"):
+    with pytest.raises(
+        SettingsError, match=r"`training\.max_length` would cut off what is read in generation"
+    ):
         parse_settings({"problem": {"name": "generation"}, "training": {"max_length": 64}}, "params.yaml")
 
 
