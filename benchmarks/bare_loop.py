@@ -19,7 +19,7 @@ from transformers import set_seed
 
 from catena.backbones import Blueprint, get_backbone
 from catena.layout import Layout
-from catena.methods import get_method
+from catena.methods import Surroundings, get_method
 from catena.problems import Problem, get_problem
 from catena.settings import TrainingSettings, load_settings
 from catena.training.averaging import WeightAverage
@@ -64,7 +64,7 @@ def main() -> None:
     set_seed(settings.seed)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer")
-    model = get_method(settings.method.name).prepare(
+    model = get_method(settings.method).prepare(
         backbone.build(
             layout.backbone(settings.backbone.name),
             problem.head(data.label_names),
@@ -73,7 +73,7 @@ def main() -> None:
             pooling=settings.backbone.pooling,
             blueprint=Blueprint.of(settings.backbone, tokenizer),
         ),
-        settings.method,
+        Surroundings(problem.name, problem.head(data.label_names), tokenizer),
     )
     model.to(device.torch_device).train()
     plan = plan_for(data, settings.training, settings.seed)

@@ -38,8 +38,9 @@ def measure(way: str, steps: int, max_length: int) -> dict[str, float]:
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     from catena.backbones import get_backbone
+    from catena.methods import get_method
     from catena.problems import get_problem
-    from catena.settings import TokenizationSettings, load_settings
+    from catena.settings import MethodSettings, TokenizationSettings, load_settings
     from catena.training.batches import plan_training
     from catena.training.devices import choose_device
     from catena.training.engine import Engine
@@ -86,8 +87,8 @@ def measure(way: str, steps: int, max_length: int) -> dict[str, float]:
                 max_steps=steps, seed=1,
             )  # fmt: skip
             trainer: Trainer = Engine(
-                model, problem, training, plan, table, table, folder=Path(scratch), device=device,
-                pad_token_id=tokenizer.pad_token_id, seed=1, class_weights=None, on_row=lambda row: None,
+                model, problem, get_method(MethodSettings()), training, plan, table, table,
+                folder=Path(scratch), device=device, pad_token_id=tokenizer.pad_token_id, seed=1, class_weights=None, on_row=lambda row: None,
             )  # fmt: skip
             trainer.add_callback(Clock())
             trainer.train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ import pandas as pd
 from catena.backbones import get_backbone
 from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
+from catena.methods import Surroundings, get_method
 from catena.model_folder import check_files, read_card
 from catena.problems import Outputs, Written, get_problem
 from catena.problems.features import encode_texts
-from catena.settings import ProblemSettings, TokenizationSettings
+from catena.settings import MethodSettings, ProblemSettings, TokenizationSettings
 from catena.training.batches import PAD_TO
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_tokens, run_batches
@@ -42,9 +44,10 @@ class Predictor:
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
-        self.model = backbone.load(
-            folder, self.problem.head(self.label_names), attention=self.device.attention
-        ).to(self.device.kind)
+        around = Surroundings(self.problem.name, self.problem.head(self.label_names), self.tokenizer)
+        read = partial(backbone.load, attention=self.device.attention)
+        method = get_method(MethodSettings.model_validate(card["method"]))
+        self.model = method.load(folder, read, around).to(self.device.kind).eval()
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:

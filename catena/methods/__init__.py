@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from catena.methods.base import Method
+from catena.methods.base import HeadRequest, Method, Surroundings
 from catena.methods.full import Full
 from catena.methods.top_layers import TopLayers
+from catena.settings import MethodSettings
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
 
-__all__ = ["METHODS", "Method", "get_method"]
+__all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 
 
-def get_method(name: str) -> Method:
-    """The method called `name` in `params.yaml`."""
-    return METHODS[name]()
+def get_method(settings: MethodSettings) -> Method:
+    """The method that `method` in `params.yaml` describes."""
+    return METHODS[settings.name](settings)

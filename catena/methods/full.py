@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catena.methods.base import Method
+from catena.methods.base import Method, Surroundings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from catena.settings import MethodSettings
 
 
 class Full(Method):
@@ -17,5 +15,5 @@ class Full(Method):
 
     name = "full"
 
-    def prepare(self, model: PreTrainedModel, settings: MethodSettings) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, around: Surroundings) -> PreTrainedModel:
         return model.requires_grad_(True)

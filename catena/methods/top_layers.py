@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catena.errors import SettingsError
-from catena.methods.base import Method
+from catena.methods.base import Method, Surroundings
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-    from catena.settings import MethodSettings
 
 
 class TopLayers(Method):
@@ -23,18 +21,18 @@ class TopLayers(Method):
 
     name = "top_layers"
 
-    def prepare(self, model: PreTrainedModel, settings: MethodSettings) -> PreTrainedModel:
+    def prepare(self, model: PreTrainedModel, around: Surroundings) -> PreTrainedModel:
         model.requires_grad_(True)
         body = model.base_model
         body.requires_grad_(False)
         if (pooler := getattr(body, "pooler", None)) is not None:
             pooler.requires_grad_(True)
         layers = transformer_layers(model.get_decoder() if model.config.is_encoder_decoder else body)
-        if settings.layers > len(layers):
+        if self.settings.layers > len(layers):
             raise SettingsError(
-                f"`method.layers` is {settings.layers}, but the backbone has only {len(layers)} layers."
+                f"`method.layers` is {self.settings.layers}, but the backbone has only {len(layers)} layers."
             )
-        for layer in layers[len(layers) - settings.layers :]:
+        for layer in layers[len(layers) - self.settings.layers :]:
             layer.requires_grad_(True)
         if not any(weight.requires_grad for weight in model.parameters()):
             raise SettingsError(

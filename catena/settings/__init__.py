@@ -6,12 +6,12 @@ from catena.settings.group import Group
 from catena.settings.groups import (
     EvaluationSettings,
     GateSettings,
-    MethodSettings,
     RegistrySettings,
     Settings,
     TrainingSettings,
 )
 from catena.settings.images import ImageAugmentationSettings, ImageSettings
+from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters

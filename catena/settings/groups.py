@@ -8,21 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from catena.settings.data import DataSettings, PreparationSettings
 from catena.settings.group import Fraction, Group, OpenFraction, SafeName
+from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
-
-
-class MethodSettings(Group):
-    """Which weights move."""
-
-    name: Literal["full", "top_layers"] = Field(
-        "full", description="The method's module in `catena/methods`."
-    )
-    layers: int = Field(
-        0,
-        ge=0,
-        description="`top_layers`: how many of the last layers move with the head; 0 is the head alone.",
-    )
 
 
 class TrainingSettings(Group):

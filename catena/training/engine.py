@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
 
 from catena.errors import ModelError, SettingsError
 from catena.files import complete_folder
+from catena.methods import Method
 from catena.problems import Problem
 from catena.settings import TrainingSettings
 from catena.training.averaging import WeightAverage
@@ -65,6 +67,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self,
         model: PreTrainedModel,
         problem: Problem,
+        method: Method,
         settings: TrainingSettings,
         plan: Plan,
         training: TokenTable,
@@ -80,6 +83,7 @@ class Engine(Trainer):  # type: ignore[misc]
     ) -> None:
         self.metric = validation_metric(settings, problem)
         self.problem = problem
+        self.method = method
         self.settings = settings
         self.plan = plan
         self.validation = validation
@@ -98,7 +102,7 @@ class Engine(Trainer):  # type: ignore[misc]
         model.to(device.torch_device)
         decay = settings.weight_averaging
         self.average = WeightAverage(model, decay) if decay else None
-        optimizer = build_optimizer(model, settings)
+        optimizer = build_optimizer(model, settings, method.learning_rates(model))
         higher = problem.validation_metric_names[self.metric]
         self.sign = 1.0 if higher else -1.0
         # the engine decides when to log, evaluate and save; the Trainer only carries it out
@@ -172,13 +176,19 @@ class Engine(Trainer):  # type: ignore[misc]
         """Mean loss over all that the optimiser step weighs, this batch's share of it."""
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
+        given = network_inputs(model, inputs, self.problem.generates)
+        if self.method.reads_labels:
+            given["labels"] = labels
         with self.autocast():
-            logits = model(**network_inputs(model, inputs, self.problem.generates)).logits
-        loss = self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
+            outputs = model(**given)
+        loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels))
         if num_items_in_batch is None:
             return loss
         share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
         return loss * share
+
+    def _problem_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        return self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the count walks over all weights at every step."""
@@ -311,7 +321,7 @@ class Engine(Trainer):  # type: ignore[misc]
 
 
 class _Timetable(TrainerCallback):  # type: ignore[misc]
-    """When to log, evaluate and save."""
+    """When to log, evaluate and save, and when it is the method's turn."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -327,6 +337,16 @@ class _Timetable(TrainerCallback):  # type: ignore[misc]
             self.engine._tr_loss += loss
             self.engine._globalstep_last_logged = last
         self.engine.last_checkpoint = time.monotonic()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.engine.method.before_step(self.engine.model, state.global_step, state.max_steps)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.engine.method.after_step(self.engine.model, state.global_step, state.max_steps)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -17,7 +17,7 @@ from catena import __version__
 from catena.backbones import Blueprint, get_backbone
 from catena.errors import SettingsError
 from catena.files import complete_folder
-from catena.methods import get_method
+from catena.methods import Surroundings, get_method
 from catena.model_folder import write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
@@ -123,23 +123,27 @@ def finetune(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     set_seed(settings.seed)
     problem = get_problem(settings.problem)
-    method = get_method(settings.method.name)
+    method = get_method(settings.method)
+    head = problem.head(data.label_names)
+    method.check(problem.name, head)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer") if problem.tokenizes else None
     network = backbone.build(
         backbone_folder,
-        problem.head(data.label_names),
+        method.head(head),
         dropout=training.dropout,
         attention=device.attention,
         pooling=settings.backbone.pooling,
         blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
-    model = method.prepare(network, settings.method)
+    around = Surroundings(problem.name, head, tokenizer, data.training, backbone_folder, settings.seed)
+    model = method.prepare(network, around)
     plan = plan_for(data, training, settings.seed, problem.packs)
     on_start(device, plan)
     engine = Engine(
         model,
         problem,
+        method,
         training,
         plan,
         data.training,
@@ -155,7 +159,7 @@ def finetune(
     engine.fit()
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
-        final.to("cpu").save_pretrained(partial)
+        method.save(final.to("cpu"), partial)
         if tokenizer is not None:
             tokenizer.save_pretrained(partial)
         write_card(partial, card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -12,14 +12,25 @@ from transformers import get_scheduler
 from catena.settings import TrainingSettings
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser over all weights with `requires_grad`; biases and norms are not decayed."""
-    groups = [
-        {"params": list(group), "weight_decay": decay}
-        for group, decay in zip(_split(model), (settings.weight_decay, 0.0), strict=True)
-    ]
-    groups = [group for group in groups if group["params"]]
+def build_optimizer(
+    model: nn.Module, settings: TrainingSettings, factors: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over all weights with `requires_grad`; biases and norms are not decayed.
+
+    `factors` on the learning rate, by the names of weights, are 1 where nothing else is said.
+    """
     rate = settings.learning_rate
+    sorted_weights: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            # matrices decay, biases and norms (vectors) do not
+            decay = settings.weight_decay if weight.ndim > 1 else 0.0
+            factor = (factors or {}).get(name, 1.0)
+            sorted_weights.setdefault((factor, decay), []).append(weight)
+    groups = [
+        {"params": weights, "weight_decay": decay, "lr": rate * factor}
+        for (factor, decay), weights in sorted_weights.items()
+    ]
     match settings.optimizer:
         case "adamw":
             return torch.optim.AdamW(groups, lr=rate, fused=_can_fuse(model))
@@ -51,15 +62,6 @@ def build_schedule(
     name = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     schedule: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
     return schedule
-
-
-def _split(model: nn.Module) -> tuple[Iterable[nn.Parameter], Iterable[nn.Parameter]]:
-    """Trainable weights with and without decay: matrices decay, biases and norms (vectors) do not."""
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    return (
-        [weight for weight in trainable if weight.ndim > 1],
-        [weight for weight in trainable if weight.ndim <= 1],
-    )
 
 
 def _can_fuse(model: nn.Module) -> bool:

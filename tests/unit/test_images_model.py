@@ -20,7 +20,7 @@ from catena.errors import DataError, ModelError
 from catena.evaluation.baselines import BaselineData
 from catena.evaluation.images import backbone as backbone_baseline
 from catena.evaluation.images import logistic, nearest
-from catena.methods import get_method
+from catena.methods import Surroundings, get_method
 from catena.problems import HeadSpec, get_problem
 from catena.problems.image_augmentation import altered
 from catena.settings import BackboneSettings, ImageAugmentationSettings, MethodSettings, ProblemSettings
@@ -245,7 +245,7 @@ def test_a_network_for_other_images_loses_nothing_but_its_head(tmp_path: Path) -
 def test_only_the_top_layers_of_a_pretrained_network_may_move(tmp_path: Path, layers: int) -> None:
     model = get_backbone("pretrained").build(vit(tmp_path), HEAD, dropout=None, attention="eager")
     settings = MethodSettings(name="top_layers", layers=layers)
-    moved = get_method("top_layers").prepare(model, settings)
+    moved = get_method(settings).prepare(model, Surroundings("images", HEAD))
     names = {name for name, weight in moved.named_parameters() if weight.requires_grad}
     assert any("classifier" in name for name in names)
     assert sum("layer" in name and "classifier" not in name for name in names) == (16 if layers else 0)
@@ -282,7 +282,8 @@ def train(folder: Path, data: Path, stop_at: int | None = None) -> tuple[dict[st
             raise _KilledError
 
     engine = Engine(
-        model, images, settings, plan, table, TokenTable(data / "validation.arrow"), folder=folder,
+        model, images, get_method(MethodSettings()), settings, plan, table,
+        TokenTable(data / "validation.arrow"), folder=folder,
         device=choose_device("cpu", "float32", "auto"), pad_token_id=0, seed=3, class_weights=None,
         on_row=on_row,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 
 from catena.backbones import get_backbone
 from catena.errors import CatenaError, ModelError, SettingsError
-from catena.methods import get_method
+from catena.methods import Surroundings, get_method
 from catena.problems import HeadSpec, get_problem
 from catena.settings import MethodSettings, TrainingSettings
 from catena.training.averaging import WeightAverage
@@ -37,6 +37,10 @@ def build(folder: Path, dropout: float | None = None) -> torch.nn.Module:
     return get_backbone("pretrained").build(folder, HEAD, dropout=dropout, attention="eager")
 
 
+def adapt(model: torch.nn.Module, settings: MethodSettings) -> torch.nn.Module:
+    return get_method(settings).prepare(model, Surroundings("classification", HEAD))
+
+
 def test_the_head_has_the_classes_and_their_names(backbone: Path) -> None:
     model = build(backbone)
     assert model.config.id2label == {0: "bad", 1: "good"}
@@ -50,12 +54,12 @@ def test_dropout_reaches_the_whole_network(backbone: Path) -> None:
 
 
 def test_full_trains_everything(backbone: Path) -> None:
-    model = get_method("full").prepare(build(backbone), MethodSettings())
+    model = adapt(build(backbone), MethodSettings())
     assert all(weight.requires_grad for weight in model.parameters())
 
 
 def test_top_layers_trains_the_head_and_the_last_layers(backbone: Path) -> None:
-    model = get_method("top_layers").prepare(build(backbone), MethodSettings(name="top_layers", layers=1))
+    model = adapt(build(backbone), MethodSettings(name="top_layers", layers=1))
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert any(name.startswith("classifier") for name in trained)
     assert any("encoder.layer.1." in name for name in trained)
@@ -64,7 +68,7 @@ def test_top_layers_trains_the_head_and_the_last_layers(backbone: Path) -> None:
 
 def test_more_top_layers_than_there_are_is_refused(backbone: Path) -> None:
     with pytest.raises(SettingsError, match="has only 2 layers"):
-        get_method("top_layers").prepare(build(backbone), MethodSettings(name="top_layers", layers=9))
+        adapt(build(backbone), MethodSettings(name="top_layers", layers=9))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd", "rmsprop", "adagrad", "nadam", "radam"])
@@ -239,7 +243,7 @@ def test_mean_pooling_is_the_mean_over_real_tokens_and_comes_back_from_disk(
 
 def test_top_layers_finds_the_layers_of_a_mean_pooled_network(backbone: Path) -> None:
     model = get_backbone("pretrained").build(backbone, HEAD, dropout=None, attention="eager", pooling="mean")
-    get_method("top_layers").prepare(model, MethodSettings(name="top_layers", layers=1))
+    adapt(model, MethodSettings(name="top_layers", layers=1))
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {
         name for name, _ in model.named_parameters() if "layer.1." in name or "classifier" in name

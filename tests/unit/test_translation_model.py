@@ -18,8 +18,8 @@ from catena.backbones import Blueprint, get_backbone
 from catena.backbones.two_vocabularies import TwoVocabularies
 from catena.decoding.writing import write_texts
 from catena.errors import ModelError, SettingsError
-from catena.methods import get_method
-from catena.problems import Problem, Written, get_problem
+from catena.methods import Surroundings, get_method
+from catena.problems import HeadSpec, Problem, Written, get_problem
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss, token_metrics
 from catena.settings import BackboneSettings, DecodingSettings, MethodSettings, TokenizationSettings
 from catena.training.devices import choose_device
@@ -312,13 +312,18 @@ def test_the_top_layers_of_an_encoder_decoder_are_the_decoders(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     folder = pretrained(tmp_path, tiny_bart(tokenizer), tokenizer)
-    method = get_method("top_layers")
-    model = method.prepare(build(folder, "translation"), MethodSettings(name="top_layers", layers=1))
+
+    def adapt(layers: int) -> PreTrainedModel:
+        method = get_method(MethodSettings(name="top_layers", layers=layers))
+        around = Surroundings("translation", HeadSpec("sequence-to-sequence", ()))
+        return method.prepare(build(folder, "translation"), around)
+
+    model = adapt(1)
     moving = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert moving
     assert all(".decoder.layers.1." in name for name in moving)
     with pytest.raises(SettingsError, match="nothing would be trained"):
-        method.prepare(build(folder, "translation"), MethodSettings(name="top_layers", layers=0))
+        adapt(0)
 
 
 # -- translation ----------------------------------------------------------------------------------
