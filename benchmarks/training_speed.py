@@ -88,7 +88,8 @@ def measure(way: str, steps: int, max_length: int) -> dict[str, float]:
             )  # fmt: skip
             trainer: Trainer = Engine(
                 model, problem, get_method(MethodSettings()), training, plan, table, table,
-                folder=Path(scratch), device=device, pad_token_id=tokenizer.pad_token_id, seed=1, class_weights=None, on_row=lambda row: None,
+                folder=Path(scratch), device=device, pad_token_id=tokenizer.pad_token_id, seed=1,
+                class_weights=None, on_row=lambda row: None,
             )  # fmt: skip
             trainer.add_callback(Clock())
             trainer.train()

@@ -47,7 +47,8 @@ class Records(Protocol):
 class Surroundings:
     """What a method may look at: the problem's name and head, the tokenizer, and when it trains the records.
 
-    `training` holds the features of the training part; it is `None` where a finished model is loaded. `backbone` is the folder of the pretrained weights, there only while training.
+    `training` holds the features of the training part; it is `None` where a finished model is
+    loaded. `backbone` is the folder of the pretrained weights, there only while training.
     """
 
     problem: str
