@@ -59,7 +59,7 @@ def train(
     settings = parse_settings({"seed": 5, "method": method, "training": training, **groups})
     result = finetune(
         settings,
-        TrainingData.load(project / "tokens", get_problem(settings.problem)),
+        TrainingData.load(project / "tokens", get_problem(settings.problem), settings.training.max_length),
         backbone_folder=project / "backbone",
         checkpoints=folder / "checkpoints",
         target=folder / "model",

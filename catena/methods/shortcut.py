@@ -188,7 +188,10 @@ def _first_of_head(model: PreTrainedModel, probe: Mapping[str, torch.Tensor]) ->
     finally:
         for handle in handles:
             handle.remove()
-    return next(module for module in reached if not isinstance(module, nn.Embedding))
+    for module in reached:
+        if not isinstance(module, nn.Embedding):
+            return module
+    raise SettingsError(_REFUSAL.format("it has no head of its own"))
 
 
 def _handing_on(others: int | None) -> Callable[..., Any]:
