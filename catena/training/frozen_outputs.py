@@ -88,7 +88,7 @@ Part = TokenTable | KeptTable
 
 def stacked_states(features: Sequence[Mapping[str, Any]], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Kept outputs of the records of a batch; those by token are filled up with zeros to its length."""
-    states = [feature[STATES] for feature in features]
+    states: list[torch.Tensor] = [feature[STATES] for feature in features]
     if "input_ids" not in batch or states[0].ndim == 1:
         return torch.stack(states)
     filled = states[0].new_zeros((len(states), batch["input_ids"].shape[1], states[0].shape[1]))

@@ -232,7 +232,7 @@ def test_gradual_training_interrupted_at_any_stage_ends_in_the_same_weights_bit_
 def test_the_best_weights_are_stored_whole_although_layers_joined_after_them(
     project: Path, tmp_path: Path
 ) -> None:
-    """The rate is so low that accuracy never rises above the first one, and what joined later must be undone."""
+    """Accuracy never rises above the first, so low is the rate, and what joined later must be undone."""
     slow = {"learning_rate": 1e-5, "schedule": "constant", "warmup_ratio": 0.0, "evaluations_per_epoch": 5}
     method = {"name": "gradual", "gradual": {"at": [4], "unit": "steps"}}
     weights, result = train(project, tmp_path, method, training=slow | {"metric": "accuracy"})
