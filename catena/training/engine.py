@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -97,8 +98,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self.on_row = on_row
         self.write = write
         self.shortcut = shortcut
-        #: All that moves at any time: what of it is still frozen later changes as the method goes on.
-        self.moving = moving_weights(model)
+        self.moving = moving_weights(model)  # at any time: a method may freeze some of it for a while
         self.curve: list[Row] = []
         self.best_step = 0
         self.best_score = -math.inf
@@ -260,8 +260,6 @@ class Engine(Trainer):  # type: ignore[misc]
             self.best_score, self.best_step = score, self.state.global_step
             self.evaluations_without_gain = 0
             with complete_folder(self.folder / "best") as partial:
-                from safetensors.torch import save_file
-
                 save_file(trained_weights(self.model, self.moving), partial / "model.safetensors")
             return
         self.evaluations_without_gain += 1
