@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from catena.methods.adalora import AdaLora
 from catena.methods.base import HeadRequest, Method, Surroundings
+from catena.methods.bitfit import BitFit
+from catena.methods.bottleneck import Bottleneck
 from catena.methods.full import Full
+from catena.methods.ia3 import Ia3
+from catena.methods.lora import Lora
+from catena.methods.prefix_tuning import PrefixTuning
+from catena.methods.prompt_tuning import PromptTuning
 from catena.methods.top_layers import TopLayers
 from catena.settings import MethodSettings
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Full,
+        TopLayers,
+        Lora, AdaLora, Ia3, Bottleneck, PrefixTuning, PromptTuning, BitFit,
+    )
+}  # fmt: skip
 
 __all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 
