@@ -91,5 +91,10 @@ class BaseReference:
         return list(dict.fromkeys(places)) or [Path("models/backbones") / self.name]
 
 
+def base_of(folder: Path) -> BaseReference | None:
+    """The backbone that a model folder refers to; `None` where it is complete."""
+    return BaseReference.read(folder) if (folder / REFERENCE).is_file() else None
+
+
 def _hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}

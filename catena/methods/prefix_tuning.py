@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Name of the child of an attention module that holds its prefix.
 _CHILD = "prefix"
+_KEYS, _VALUES = "learned_keys", "learned_values"
 
 
 class PrefixTuning(Adapted):
@@ -40,7 +41,7 @@ class PrefixTuning(Adapted):
         take_over(model)
         found = self._drawn(model, around) if stored is None else _shaped(model, stored)
         for module, (keys, values) in found.items():
-            prefix = nn.ParameterDict({"keys": nn.Parameter(keys), "values": nn.Parameter(values)})
+            prefix = nn.ParameterDict({_KEYS: nn.Parameter(keys), _VALUES: nn.Parameter(values)})
             module.add_module(_CHILD, prefix)
             set_prefix(module, partial(_pair, prefix))
 
@@ -63,7 +64,7 @@ class PrefixTuning(Adapted):
 
 
 def _pair(prefix: nn.ParameterDict) -> tuple[torch.Tensor, torch.Tensor]:
-    return prefix["keys"], prefix["values"]
+    return prefix[_KEYS], prefix[_VALUES]
 
 
 def _tiled(states: torch.Tensor, count: int) -> torch.Tensor:
@@ -79,8 +80,8 @@ def _shaped(model: PreTrainedModel, stored: Mapping[str, torch.Tensor]) -> Mappi
     found = {}
     for name, keys in stored.items():
         path, _, last = name.rpartition(f".{_CHILD}.")
-        values = stored.get(f"{path}.{_CHILD}.values")
-        if last != "keys" or values is None:
+        values = stored.get(f"{path}.{_CHILD}.{_VALUES}")
+        if last != _KEYS or values is None:
             continue
         try:
             module = model.get_submodule(path)

@@ -44,11 +44,15 @@ def chosen_layers(model: PreTrainedModel, settings: PeftSettings, default: Part)
     if found:
         return found
     # convolutional networks have no attention and no feed-forward part: all their layers are alike
-    if part != "outputs" and layers and not any(_is_linear(layer) for layer in layers.values()):
+    if layers and not any(_is_linear(layer) for layer in layers.values()):
         return layers
+    what = "layers that this method adapts by itself" if given is None else f"{given} layers to adapt"
     raise SettingsError(
-        f"The backbone ({kind_of(model)}) has no layers for `method.peft.targets` {part}; name layers there"
+        f"The backbone ({kind_of(model)}) has no {what}; name some in `method.peft.targets`"
         f"{_examples(layers)}, or choose another method."
+        if layers
+        else f"The backbone ({kind_of(model)}) has no linear or convolutional layers below its head, so this "
+        "method does not fit it; choose full or top_layers."
     )
 
 

@@ -15,9 +15,9 @@ class PeftSettings(Group):
     targets: Literal["attention", "all_linear"] | tuple[str, ...] | None = Field(
         None,
         description="`lora`, `adalora`, `ia3`, `bottleneck`: the layers that are adapted: linear ones of the "
-        "`attention`, `all_linear` ones below the head, or names (or ends of names) of layers. Nothing "
-        "leaves the choice to the method: `lora` and `adalora` take the attention, `ia3` keys, values and what the "
-        "feed-forward part ends in, `bottleneck` what attention and feed-forward part end in.",
+        "`attention`, `all_linear` ones below the head, or names (or ends of names) of layers. Nothing leaves"
+        " the choice to the method: `lora` and `adalora` take the attention, `ia3` keys, values and what "
+        "the feed-forward part ends in, `bottleneck` what attention and feed-forward part end in.",
     )
     rank: int = Field(
         8,

@@ -44,8 +44,8 @@ def save_checkpoint(
     """Write `step-<n>` and then remove older checkpoints.
 
     Holds the trained weights and their running mean, what the method goes on with, optimiser, schedule,
-    loss scaler, all random states, `state` (JSON values, from which the data position follows) and `texts` as files of
-    their own.
+    loss scaler, all random states, `state` (JSON values, from which the data position follows) and `texts`
+    as files of their own.
     """
     target = folder / f"{_PREFIX}{step}"
     with complete_folder(target) as partial:

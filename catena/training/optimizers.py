@@ -20,7 +20,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser over all weights with `requires_grad`; biases and norms are not decayed.
 
-    Neither is what is named in `undecayed`. `factors` on the learning rate, by the names of weights, are 1 where nothing else is said.
+    Neither is what is named in `undecayed`. `factors` on the learning rate, by the names of
+    weights, are 1 where nothing else is said.
     """
     rate = settings.learning_rate
     sorted_weights: dict[tuple[float, float], list[nn.Parameter]] = {}
