@@ -3,11 +3,11 @@
     python -m benchmarks.peft_methods --data FOLDER      # train.tsv, dev.tsv and test.tsv
 
 Every method trains all-MiniLM-L6-v2 (mean pooling) for the same epochs with the settings of
-`presets/sst2.yaml`, once for each learning rate of its own small grid (`WAYS`), each time in a process of its
-own. The rate with the best validation accuracy is the method's; only its model then reads the test part, once.
-Measured are: weights that train, validation and test accuracy (the latter with a 95% interval), seconds of
-training with validation, the process's greatest memory, and the size of what has to be stored beside the
-backbone.
+`presets/sst2.yaml`, once for each learning rate of its own small grid (`WAYS`), each time in its own
+process. The rate with the best validation accuracy is the method's; only its model then reads the test
+part, once. Measured are: weights that train, validation and test accuracy (the latter with a 95%
+interval), seconds of training with validation, the process's greatest memory, and the size of what has to
+be stored beside the backbone.
 
 Writes `benchmarks/results/peft-methods.json` after every run and leaves out what that holds already; then the
 table as Markdown and the figure as SVG beside it. The backbone is the one in `models/backbones`
@@ -165,7 +165,8 @@ def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     lines = [
-        "| method | learning rate | trained | validation accuracy | test accuracy | seconds | memory | stored |",
+        "| method | learning rate | trained | validation accuracy | test accuracy | seconds | memory "
+        "| stored |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows(results):
