@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BitFit(Adapted):
-    """The biases of all layers and norms, and the head; nothing is inserted."""
+    """The biases of all layers and norms move, and the head; nothing is inserted."""
 
     name = "bitfit"
     merges = True

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Bottleneck(Adapted):
-    """What a chosen layer gives goes through a narrow network of two layers and is added to itself.
+    """Narrow networks of two layers behind attention and feed-forward parts, added to what these give.
 
     The adapter is a child of the layer it follows, so that no weight of the network changes its name. It
     begins near the identity: its second layer is zero. It cannot be merged, because it is not linear.

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class Ia3(Tuned):
-    """One factor for each output of a layer, of a feed-forward part's last layer for each input.
+    """Learned factors on keys, values and what feed-forward parts end in; merged into the weights in the end.
 
-    arXiv 2205.05638. The factors are 1 in the beginning, and are not decayed.
+    arXiv 2205.05638: one for each output of a layer, of a feed-forward part's last layer for each input. They
+    are 1 in the beginning, and are not decayed.
     """
 
     name = "ia3"

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Lora(Tuned):
-    """`W + α/r · B A`, with `B` zero in the beginning.
+    """An update of low rank, `α/r · B A`, beside each of some layers; merged into their weights in the end.
 
-    With `rank_stabilized` α/√r in its place (Kalajdzievski 2023, arXiv 2312.03732); with `dora` the length of
-    every column is learned apart from its direction (Liu et al. 2024, arXiv 2402.09353).
+    `B` is zero in the beginning. With `rank_stabilized` α/√r in place of α/r (Kalajdzievski 2023, arXiv
+    2312.03732); with `dora` the length of every column is learned apart from its direction (Liu et al. 2024,
+    arXiv 2402.09353).
     """
 
     name = "lora"

@@ -22,10 +22,11 @@ _KEYS, _VALUES = "learned_keys", "learned_values"
 
 
 class PrefixTuning(Adapted):
-    """`virtual_tokens` keys and values in each attention of the network, of encoder and decoder alike.
+    """Learned keys and values before those of every text, in each attention of the network.
 
-    They begin as what the network makes of tokens drawn at random (of noise, where it reads images), near
-    what it knows, which spares the reparametrisation of the paper.
+    `virtual_tokens` of them, in encoder and decoder alike. They begin as what the network makes of tokens drawn
+    at random (of noise, where it reads images), near what it knows, which spares the reparametrisation of the
+    paper.
     """
 
     name = "prefix_tuning"
