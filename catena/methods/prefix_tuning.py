@@ -24,9 +24,9 @@ _KEYS, _VALUES = "learned_keys", "learned_values"
 class PrefixTuning(Adapted):
     """Learned keys and values before those of every text, in each attention of the network.
 
-    `virtual_tokens` of them, in encoder and decoder alike. They begin as what the network makes of tokens drawn
-    at random (of noise, where it reads images), near what it knows, which spares the reparametrisation of the
-    paper.
+    `virtual_tokens` of them, in encoder and decoder alike. They begin as what the network makes of tokens
+    drawn at random (of noise, where it reads images), near what it knows, which spares the reparametrisation
+    of the paper.
     """
 
     name = "prefix_tuning"

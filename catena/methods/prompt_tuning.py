@@ -22,11 +22,11 @@ _PAD_TO = 8
 class PromptTuning(Adapted):
     """Learned embeddings that the network reads before every text, as if they were words.
 
-    `virtual_tokens` of them. Encoders read them together with the text, and their outputs are cut off again; of
-    a network with an encoder and a decoder only the encoder reads them. A causal network cannot see the text
-    from them, so that they are read once for all texts (`catena.methods.prompt_reading`). After patches of an
-    image they are the prompts of Jia et al. 2022 (arXiv 2203.12119). They begin as embeddings of tokens drawn
-    at random.
+    `virtual_tokens` of them. Encoders read them together with the text, and their outputs are cut off again;
+    of a network with an encoder and a decoder only the encoder reads them. A causal network cannot see the
+    text from them, so that they are read once for all texts (`catena.methods.prompt_reading`). After patches
+    of an image they are the prompts of Jia et al. 2022 (arXiv 2203.12119). They begin as embeddings of tokens
+    drawn at random.
     """
 
     name = "prompt_tuning"
