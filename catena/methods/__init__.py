@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from catena.errors import SettingsError
 from catena.methods.adalora import AdaLora
+from catena.methods.adapted import Adapted
 from catena.methods.base import HeadRequest, Method, Surroundings
 from catena.methods.bitfit import BitFit
 from catena.methods.bottleneck import Bottleneck
@@ -27,5 +29,14 @@ __all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 
 
 def get_method(settings: MethodSettings) -> Method:
-    """The method that `method` in `params.yaml` describes."""
-    return METHODS[settings.name](settings)
+    """The method that `method` in `params.yaml` describes.
+
+    Raises `SettingsError` where it cannot be stored as is asked for.
+    """
+    method = METHODS[settings.name]
+    if settings.store == "adapter" and not issubclass(method, Adapted):
+        raise SettingsError(
+            f"`method.store` adapter says nothing to `method.name` {settings.name}, which moves the network's "
+            "own weights; set it to merged, or choose a parameter-efficient method."
+        )
+    return method(settings)

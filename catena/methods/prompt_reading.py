@@ -133,6 +133,8 @@ class _Memory:
                 )
         finally:
             self.reading = False
+        if not notes:
+            raise ValueError("the network's attention does not ask transformers' registry")
         for module, (keys, values) in notes.items():
             set_prefix(module, partial(_same, (keys[0], values[0])))
 

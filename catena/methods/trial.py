@@ -42,7 +42,7 @@ def try_out(model: PreTrainedModel, head: str, unfit: SettingsError, length: int
     model.eval()
     try:
         model(**trial_inputs(model, head, length))
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise unfit from error
     finally:
         model.train(training)

@@ -168,6 +168,23 @@ def test_names_that_no_layer_has_are_refused_with_those_there_are(tiny: dict[str
         method("lora", targets=["q_proj"]).prepare(tiny["bert, mean"].build(), tiny["bert, mean"].around)
 
 
+def test_methods_that_move_the_networks_own_weights_leave_no_adapter() -> None:
+    with pytest.raises(SettingsError, match=r"`method.store` adapter says nothing to `method.name` full"):
+        method("full", store="adapter")
+
+
+def test_a_causal_network_that_no_prompt_can_be_put_before_is_refused() -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    from catena.problems import HeadSpec
+
+    network = BloomForCausalLM(BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2))
+    around = Surroundings("generation", HeadSpec("causal-language-model", ()))
+    for name in ("prefix_tuning", "prompt_tuning"):
+        with pytest.raises(SettingsError, match="does not fit the backbone"):
+            method(name).prepare(network, around)
+
+
 def test_a_rank_above_a_layers_own_is_refused(tiny: dict[str, Tiny]) -> None:
     with pytest.raises(SettingsError, match=r"`method.peft.rank` is 17, .*only rank 16"):
         method("lora", rank=17).prepare(tiny["bert, mean"].build(), tiny["bert, mean"].around)
