@@ -36,7 +36,7 @@ def get_method(settings: MethodSettings) -> Method:
     method = METHODS[settings.name]
     if settings.store == "adapter" and not issubclass(method, Adapted):
         raise SettingsError(
-            f"`method.store` adapter says nothing to `method.name` {settings.name}, which moves weights of the "
-            "network itself; set it to merged, or choose a parameter-efficient method."
+            f"`method.store` adapter says nothing to `method.name` {settings.name}, which moves weights of "
+            "the network itself; set it to merged, or choose a parameter-efficient method."
         )
     return method(settings)
