@@ -10,6 +10,8 @@ from catena.errors import ModelError
 from catena.files import sha256_file
 
 CARD = "catena.json"
+#: All that was trained, where it is not part of the network's weights.
+ADAPTER = "adapter.safetensors"
 FORMAT = 1
 
 
@@ -64,6 +66,7 @@ def check_files(folder: Path, card: dict[str, Any]) -> None:
 
 
 def weights_sha256(card: dict[str, Any]) -> str:
-    """SHA-256 of the weights, the model's identity."""
-    value: str = card["files"]["model.safetensors"]["sha256"]
+    """SHA-256 of the weights, the model's identity; of what was trained, where that lies apart."""
+    files = card["files"]
+    value: str = files[ADAPTER if ADAPTER in files else "model.safetensors"]["sha256"]
     return value

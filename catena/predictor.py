@@ -44,7 +44,15 @@ class Predictor:
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
-        around = Surroundings(self.problem.name, self.problem.head(self.label_names), self.tokenizer)
+        build = partial(
+            backbone.build,
+            dropout=None,
+            attention=self.device.attention,
+            pooling=card["backbone"].get("pooling", "native"),
+        )
+        around = Surroundings(
+            self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
+        )
         read = partial(backbone.load, attention=self.device.attention)
         method = get_method(MethodSettings.model_validate(card["method"]))
         self.model = method.load(folder, read, around).to(self.device.kind).eval()

@@ -183,6 +183,8 @@ def print_lineage(document: Mapping[str, Any], as_json: bool) -> None:
         "weights": document["weights_sha256"],
         "run": document["run_id"],
     }
+    if base := document.get("adapter_for"):
+        rows["stored as"] = f"an adapter for {base['name']} ({base['source']}), whose weights are not in it"
     screen = console()
     screen.print(_rows(f"{document['model']} version {document['version']}", rows))
     data = {path: md5 for paths in document["data"].values() for path, md5 in paths.items()}

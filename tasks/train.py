@@ -48,13 +48,15 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
             say=partial(print, flush=True),
         )
         run.log_metrics({f"best_validation_{key}": value for key, value in result.validation.items()}, None)
+        run.log_params({"weights.trained": result.trainable, "weights.all": result.weights})
         run.set_tags({"catena.device": str(result.device), "catena.best_step": str(result.best_step)})
         _write_curve(layout, result.curve)
         run.log_artifact(layout.training_curve)
     return {
         "device": result.device,
         "steps": f"{result.steps:,}, best after {result.best_step:,}",
-        "weights": f"{result.trainable:,} of {result.weights:,} trained",
+        "weights": f"{result.trainable:,} of {result.weights:,} trained "
+        f"({result.trainable / result.weights:.2%})",
         **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
         "model": layout.candidate.relative_to(layout.root),
     }

@@ -206,5 +206,8 @@ def _embedded(encoder: Path, texts: Sequence[str]) -> np.ndarray:
 def _weights_sha256(encoder: Path) -> str:
     weights = encoder / "model.safetensors"
     if not weights.is_file():
-        raise ModelError(f"{encoder} holds no model.safetensors, so it is no encoder.")
+        raise ModelError(
+            f"{encoder} holds no model.safetensors, so it is no encoder; a model trained with "
+            "`method.store: adapter` is none either."
+        )
     return sha256_file(weights)

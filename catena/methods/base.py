@@ -44,12 +44,18 @@ class Records(Protocol):
     def __getitem__(self, row: int, /) -> Mapping[str, Any]: ...
 
 
+#: Reads the network of a folder with a head of the kind asked for.
+Read = Callable[[Path, Head], "PreTrainedModel"]
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a method may look at: the problem's name and head, the tokenizer, and when it trains the records.
 
     `training` holds the features of the training part; it is `None` where a finished model is
-    loaded. `backbone` is the folder of the pretrained weights, there only while training.
+    loaded. `backbone` is the folder of the pretrained weights and `source` where they come from, there only
+    while training. `build` makes the network of such a folder with a new head, where a model is loaded that
+    does not hold its weights.
     """
 
     problem: str
@@ -58,10 +64,8 @@ class Surroundings:
     training: Records | None = None
     backbone: Path | None = None
     seed: int = 0
-
-
-#: Reads the network of a folder with a head of the kind asked for.
-Read = Callable[[Path, Head], "PreTrainedModel"]
+    source: str = ""
+    build: Read | None = None
 
 
 class Method(ABC):
@@ -130,6 +134,10 @@ class Method(ABC):
         """
         raise NotImplementedError
 
+    def undecayed(self, model: PreTrainedModel) -> frozenset[str]:
+        """Names of weights that are not to be drawn to zero, besides biases and norms."""
+        return frozenset()
+
     def before_step(self, model: PreTrainedModel, step: int, steps: int) -> None:
         """Called before optimiser step `step`, counted from 0, of `steps`; also when one is resumed at."""
         return
@@ -143,6 +151,14 @@ class Method(ABC):
     ) -> torch.Tensor:
         """Mean loss of a batch; by default the problem's own, which `of_logits` computes."""
         return of_logits(outputs.logits)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What training goes on with besides the network's weights; part of every checkpoint."""
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `state` gave."""
+        return
 
     # -- after training ----------------------------------------------------------------------
 

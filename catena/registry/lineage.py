@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from catena.errors import RegistryError
 from catena.layout import Layout
+from catena.methods.base_reference import base_of
 from catena.model_folder import read_card, weights_sha256
 from catena.registry.packaging import LINEAGE
 from catena.registry.provenance import data_hashes, environment, source_state
@@ -28,7 +30,8 @@ def lineage(uri: str, layout: Layout) -> dict[str, Any]:
 
     Keys: `model`, `version`, `aliases`, `registered` (UTC), `decision`, `reasons`, `run_id`,
     `fingerprint`, `weights_sha256`, `git` (commit, dirty, patch_sha256, omitted), `data` (DVC's
-    MD5 of every file and folder), `backbone`, `params`, `metrics`, `environment`. Raises
+    MD5 of every file and folder), `backbone`, `params`, `metrics`, `environment`, and `adapter_for` (name,
+    source and SHA-256 of the backbone's weights) where the version holds only an adapter. Raises
     `RegistryError` when the version does not exist or was not registered by Catena.
     """
     registry, version = resolve(uri, layout)
@@ -83,6 +86,7 @@ def lineage_documents(settings: Settings, layout: Layout, metrics: dict[str, Any
             **settings.backbone.model_dump(mode="json"),
             "md5": next((paths[backbone] for paths in data.values() if backbone in paths), None),
         },
+        **({"adapter_for": asdict(base)} if (base := base_of(layout.candidate)) is not None else {}),
         "params": settings.model_dump(mode="json"),
         "metrics": metrics,
         "environment": trained.get("environment") or environment(),

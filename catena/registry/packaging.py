@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: What loading and predicting imports, besides MLflow itself.
 REQUIREMENTS = (
     "torch", "transformers", "tokenizers", "safetensors", "accelerate", "numpy", "pandas", "pyarrow",
-    "pydantic", "ruamel.yaml", "scikit-learn", "pillow", "jinja2",
+    "pydantic", "ruamel.yaml", "scikit-learn", "pillow", "jinja2", "peft",
 )  # fmt: skip
 
 #: Folder of the MLflow model that holds where it comes from.

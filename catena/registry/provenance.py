@@ -22,7 +22,7 @@ from catena.settings import Settings
 
 #: Packages whose versions decide what a training computes.
 PACKAGES = (
-    "torch", "transformers", "tokenizers", "accelerate", "safetensors", "datasets", "numpy", "pandas",
+    "torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors", "datasets", "numpy", "pandas",
     "pyarrow", "scikit-learn", "pandera", "pydantic", "ruamel.yaml", "mlflow", "dvc", "prefect",
 )  # fmt: skip
 

@@ -8,14 +8,18 @@ from pydantic import Field, model_validator
 
 from catena.settings.group import Group
 from catena.settings.layers import GradualSettings
+from catena.settings.peft import PeftSettings
 
 
 class MethodSettings(Group):
     """Which weights move."""
 
-    name: Literal["full", "top_layers", "gradual"] = Field(
-        "full", description="The method's module in `catena/methods`."
-    )
+    name: Literal[
+        "full",
+        "top_layers",
+        "gradual",
+        "lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit",
+    ] = Field("full", description="The method's module in `catena/methods`.")  # fmt: skip
     layers: int = Field(
         0,
         ge=0,
@@ -42,6 +46,13 @@ class MethodSettings(Group):
         description="`top_layers`: the most that kept outputs may take on disk, those of earlier trainings "
         "included; the oldest make room.",
     )
+
+    store: Literal["merged", "adapter"] = Field(
+        "merged",
+        description="Parameter-efficient methods: a complete model folder, with what was learned merged into "
+        "the weights where that can be, or only the `adapter`, the head and a reference to the backbone.",
+    )
+    peft: PeftSettings = Field(PeftSettings(), description="Parameter-efficient methods.")
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:

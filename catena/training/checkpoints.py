@@ -14,9 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from catena.files import complete_folder
+from catena.methods import Method
 from catena.training.averaging import WeightAverage
 
 _PREFIX = "step-"
+#: What a method goes on with, where it has such a thing.
+_METHOD = "method.safetensors"
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -35,14 +38,15 @@ def save_checkpoint(
     scaler: Any,
     state: dict[str, Any],
     average: WeightAverage | None = None,
+    method: Method | None = None,
     texts: Mapping[str, str],
     moving: Collection[str] | None = None,
 ) -> Path:
     """Write `step-<n>` and then remove older checkpoints.
 
-    Holds the trained weights and their running mean, optimiser, schedule, loss scaler, all random
-    states, `state` (JSON values, from which the data position follows) and `texts` as files of
-    their own. `moving` as in `trained_weights`.
+    Holds the trained weights and their running mean, what the method goes on with, optimiser, schedule,
+    loss scaler, all random states, `state` (JSON values, from which the data position follows) and `texts`
+    as files of their own. `moving` as in `trained_weights`.
     """
     target = folder / f"{_PREFIX}{step}"
     with complete_folder(target) as partial:
@@ -51,6 +55,8 @@ def save_checkpoint(
         save_file(tensors, partial / "optimizer.safetensors")
         if average is not None:
             save_file(average.state(), partial / "average.safetensors")
+        if method is not None and (own := method.state()):
+            save_file({name: values.contiguous() for name, values in own.items()}, partial / _METHOD)
         randoms, random_rest = _random_states()
         save_file(randoms, partial / "random.safetensors")
         text = json.dumps(
@@ -79,6 +85,7 @@ def load_checkpoint(
     schedule: Any,
     scaler: Any,
     average: WeightAverage | None = None,
+    method: Method | None = None,
 ) -> dict[str, Any]:
     """Put everything but the random states back in place; return the saved `state`."""
     content = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
@@ -88,6 +95,8 @@ def load_checkpoint(
     schedule.load_state_dict(content["schedule"])
     if average is not None:
         average.load(load_file(checkpoint / "average.safetensors"))
+    if method is not None and (checkpoint / _METHOD).is_file():
+        method.restore(load_file(checkpoint / _METHOD))
     if scaler is not None and content["scaler"] is not None:
         scaler.load_state_dict(content["scaler"])
     state: dict[str, Any] = content["state"]

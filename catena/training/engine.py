@@ -108,7 +108,7 @@ class Engine(Trainer):  # type: ignore[misc]
         model.to(device.torch_device)
         decay = settings.weight_averaging
         self.average = WeightAverage(model, decay) if decay else None
-        optimizer = build_optimizer(model, settings, method.learning_rates(model))
+        optimizer = build_optimizer(model, settings, method.learning_rates(model), method.undecayed(model))
         higher = problem.validation_metric_names[self.metric]
         self.sign = 1.0 if higher else -1.0
         # the engine decides when to log, evaluate and save; the Trainer only carries it out
@@ -280,6 +280,7 @@ class Engine(Trainer):  # type: ignore[misc]
             schedule=self.lr_scheduler,
             scaler=self.accelerator.scaler,
             average=self.average,
+            method=self.method,
             state={
                 "curve": self.curve,
                 "best_step": self.best_step,
@@ -309,6 +310,7 @@ class Engine(Trainer):  # type: ignore[misc]
             schedule=self.lr_scheduler,
             scaler=self.accelerator.scaler,
             average=self.average,
+            method=self.method,
         )
         self.curve = state["curve"]
         self.best_step, self.best_score = state["best_step"], state["best_score"]

@@ -140,8 +140,19 @@ def finetune(
         pooling=settings.backbone.pooling,
         blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
-    around = Surroundings(problem.name, head, tokenizer, data.training, backbone_folder, settings.seed)
+    around = Surroundings(
+        problem.name,
+        head,
+        tokenizer,
+        data.training,
+        backbone_folder,
+        settings.seed,
+        "@".join(filter(None, (settings.backbone.source, settings.backbone.revision))),
+    )
     model = method.prepare(network, around)
+    # before what was inserted becomes part of other weights
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    weights = sum(weight.numel() for weight in model.parameters())
     plan = plan_for(data, training, settings.seed, problem.packs)
     on_start(device, plan)
     pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
@@ -193,8 +204,8 @@ def finetune(
         best_step=engine.best_step,
         steps=engine.state.global_step,
         device=device,
-        trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        weights=sum(weight.numel() for weight in model.parameters()),
+        trainable=trainable,
+        weights=weights,
         validation=validation,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -13,18 +13,22 @@ from catena.settings import TrainingSettings
 
 
 def build_optimizer(
-    model: nn.Module, settings: TrainingSettings, factors: Mapping[str, float] | None = None
+    model: nn.Module,
+    settings: TrainingSettings,
+    factors: Mapping[str, float] | None = None,
+    undecayed: Collection[str] = (),
 ) -> torch.optim.Optimizer:
     """The optimiser over all weights with `requires_grad`; biases and norms are not decayed.
 
-    `factors` on the learning rate, by the names of weights, are 1 where nothing else is said.
+    Neither is what is named in `undecayed`. `factors` on the learning rate, by the names of
+    weights, are 1 where nothing else is said.
     """
     rate = settings.learning_rate
     sorted_weights: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             # matrices decay, biases and norms (vectors) do not
-            decay = settings.weight_decay if weight.ndim > 1 else 0.0
+            decay = settings.weight_decay if weight.ndim > 1 and name not in undecayed else 0.0
             factor = (factors or {}).get(name, 1.0)
             sorted_weights.setdefault((factor, decay), []).append(weight)
     groups = [
