@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from catena.problems.spans import Entity, Span
+from catena.problems.spans import Entity, Span, line_starts
 from catena.problems.tag_schemes import read_tags
 
 #: Of one text: the words that pieces speak for, in their order, and the pieces' logits.
@@ -80,9 +81,10 @@ def by_record(outputs: Any, features: Mapping[str, list[Any]], records: int) -> 
     ]
 
 
-def decode(scored: Scored, tags: Sequence[str]) -> tuple[list[tuple[Entity, float]], float]:
+def decode(scored: Scored, tags: Sequence[str], text: str) -> tuple[list[tuple[Entity, float]], float]:
     """The best valid entities of one text, each with the least probability of a tag in it.
 
+    No entity goes over the end of a line, where the text has several.
     Then the least probability of any word's tag, 1 where there is no word.
     """
     pieces, logits = scored
@@ -91,7 +93,9 @@ def decode(scored: Scored, tags: Sequence[str]) -> tuple[list[tuple[Entity, floa
     words = list(dict.fromkeys(pieces))
     number = {word: at for at, word in enumerate(words)}
     scores = word_scores(logits, np.array([number[piece] for piece in pieces]), tags)
-    best = best_tags(scores, *allowed_transitions(tags))
+    rules = allowed_transitions(tags)
+    edges = [0, *line_starts(text, words), len(words)]
+    best = np.concatenate([best_tags(scores[start:end], *rules) for start, end in pairwise(edges)])
     sure = np.exp(scores[np.arange(len(best)), best])
     found = [
         ((words[first][0], words[end - 1][1], label), float(sure[first:end].min()))

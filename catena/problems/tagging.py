@@ -228,7 +228,7 @@ class Tagging(Problem):
         table: dict[str, list[Any]] = {"prediction": [], "confidence": [], "spans": []}
         scored = by_record(outputs, features, len(texts))
         for text, note, pieces in zip(texts, notes, scored, strict=True):
-            found, confidence = decode(pieces, tags)
+            found, confidence = decode(pieces, tags, text)
             entities: list[Entity] = []
             shown = []
             for (start, end, label), score in found:
