@@ -41,6 +41,7 @@ check: setup ## Lint, format, types, import rules, the manual
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m docs.generate_settings --check
+	@$(BIN)/python -m docs.generate_methods --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: setup ## Measure: the chain with its costs, training speed, a million records
