@@ -43,7 +43,8 @@ class Patch:
 def patches(role: str, size: int, most: int) -> list[Patch]:
     """Overlapping patches over an image of `size` × `size` pixels, row by row, at most `most` of them.
 
-    Their side is a quarter of the image's, or more where only few are asked for. They lie as densely as their number allows, and reach every edge.
+    Their side is a quarter of the image's, or more where only few are asked for. They lie as densely as
+    their number allows, and reach every edge.
     """
     along = math.isqrt(max(most, 1))
     side = max(size // _SHARE, math.ceil(size / along))
