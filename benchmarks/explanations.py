@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
-from catena.explanation import Explanation, explain, without
+from catena.explanation import Explanation, explain
 from catena.predictor import Predictor
+from catena.problems.pieces import without
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -189,18 +189,20 @@ def explain(
         typer.Option("--class", help="Explain what speaks for this class instead of what is predicted."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
-    page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text or image.")] = None,
+    picture: Annotated[Path | None, typer.Option("--png", help="Draw the heat map of one image.")] = None,
     most: Annotated[
         int, typer.Option(min=8, max=10_000, help="Most predictions; longer texts are divided into as many.")
     ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
-    """Which words carry a prediction: each is left out in turn and the model asked again."""
+    """Which words, or patches of an image, carry a prediction: each is left out and the model asked again."""
     if not (texts or assigned):
         raise SettingsError("Give a text, or `--set role=text` for each input of a model that reads several.")
-    if page is not None and len(texts or [""]) > 1:
-        raise SettingsError("`--html` makes a page of one text; explain the others by themselves.")
+    if (page or picture) and len(texts or [""]) > 1:
+        raise SettingsError("`--html` and `--png` show one record; explain the others by themselves.")
     from catena.explanation import explain as ask
+    from catena.explanation_pictures import write_picture
     from catena.explanation_views import print_explanation, write_page
     from catena.inputs import given_records
     from catena.predictor import Predictor
@@ -210,6 +212,7 @@ def explain(
     # In full precision: effects of single words are small.
     predictor = Predictor.load(folder, precision="float32")
     for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
+        record = {role: predictor.problem.read_argument(text) for role, text in record.items()}
         explanation = ask(predictor, record, about=about, most_predictions=most)
         if as_json:
             print(json.dumps(explanation.as_dict(), ensure_ascii=False))
@@ -218,6 +221,9 @@ def explain(
         if page is not None:
             write_page(explanation, page, str(predictor.card.get("name") or folder.name))
             print(f"The page is in {page}", file=sys.stderr)
+        if picture is not None:
+            write_picture(explanation, picture)
+            print(f"The picture is in {picture}", file=sys.stderr)
 
 
 @app.command()

@@ -1,41 +1,28 @@
-"""Which words of its input carry a prediction: each is left out in turn, and the model asked again.
+"""Which pieces of its input carry a prediction: each is left out in turn, and the model asked again.
 
 Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901; for words Li et al. 2016, arXiv 1612.08220): the effect of
-a word is what the prediction loses without it. Works with every model and problem, and says nothing about
-words that matter only together: of two that say the same, each can be missed.
+a piece, a word or a patch of an image, is what the prediction loses without it. Works with every model and
+problem, and says nothing about pieces that matter only together: of two that say the same, each can be
+missed.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from catena.data.scripts import UNSPACED
 from catena.errors import DataError, SettingsError
 from catena.problems.claims import Claim
+from catena.problems.pieces import InputPiece, Piece
 
 if TYPE_CHECKING:
     from catena.predictor import Predictor
 
-#: What white space divides; of scripts without spaces, each character.
-_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 #: Predictions made at most for one explanation.
 MOST_PREDICTIONS = 256
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of one input that is left out at once: a word, or in long texts some words in a row."""
-
-    role: str
-    start: int
-    end: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +56,11 @@ class Explanation:
 
     inputs: Mapping[str, str]
     prediction: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[InputPiece, ...]
     claims: tuple[Explained, ...]
     truncated: bool
+    #: What a piece is called, and several.
+    called: tuple[str, str] = ("word", "words")
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -85,14 +74,8 @@ class Explanation:
                     "measured": claim.measured,
                     "support": round(claim.support, 6),
                     "effects_in": "log-odds" if claim.odds else claim.measured,
-                    "words": [
-                        {
-                            "input": piece.role,
-                            "start": piece.start,
-                            "end": piece.end,
-                            "text": piece.text,
-                            "effect": None if effect is None else round(effect, 6),
-                        }
+                    self.called[1]: [
+                        {**piece.as_dict(), "effect": None if effect is None else round(effect, 6)}
                         for piece, effect in zip(self.pieces, claim.effects, strict=True)
                     ],
                 }
@@ -113,9 +96,6 @@ def explain(
     cannot be explained, or does not know the class, or the inputs are no running text.
     """
     problem = predictor.problem
-    roles = problem.worded_roles()
-    if not roles:
-        raise SettingsError(f"The problem {problem.name} reads no words, so none can be left out.")
     check_inputs(inputs, problem.input_roles)
     record = pd.DataFrame({role: [inputs[role]] for role in problem.input_roles}, dtype="str")
     record = problem.clean(record, predictor.cleaner)[list(problem.input_roles)]
@@ -128,10 +108,10 @@ def explain(
         )
     read = dict(words)
     record = pd.DataFrame({role: [read[role]] for role in problem.input_roles}, dtype="str")
-    pieces = divide(read, roles, most_predictions - 1)
+    pieces = problem.pieces(read, most_predictions - 1)
     if not pieces:
-        raise DataError("The text holds no word, so there is nothing to explain.")
-    asked = pd.concat([record, *(without(record, piece) for piece in pieces)], ignore_index=True)
+        raise DataError(f"The input holds no {problem.pieces_called[0]}, so there is nothing to explain.")
+    asked = pd.concat([record, *(problem.without(record, piece) for piece in pieces)], ignore_index=True)
     if problem.generates:  # how likely what was written still is, not what is written instead
         asked[problem.target_role] = predictor.predict(record, clean=False)["prediction"].iloc[0]
     answers = predictor.predict(asked, clean=False, score_targets=problem.generates)
@@ -145,6 +125,7 @@ def explain(
             _explained(claim, table, pieces) for claim in problem.claims(said, predictor.label_names, about)
         ),
         truncated=bool(said["truncated"]),
+        called=problem.pieces_called,
     )
 
 
@@ -160,30 +141,7 @@ def check_inputs(inputs: Mapping[str, str], roles: Sequence[str]) -> None:
             )
 
 
-def divide(inputs: Mapping[str, str], roles: Sequence[str], most: int) -> list[Piece]:
-    """The words of the inputs; of more than `most`, stretches of equally many in a row."""
-    words = {role: [found.span() for found in _WORD.finditer(inputs[role])] for role in roles}
-    total = sum(map(len, words.values()))
-    size = max(math.ceil(total / max(most - len(roles) + 1, 1)), 1)
-    pieces = []
-    for role, spans in words.items():
-        for at in range(0, len(spans), size):
-            start, end = spans[at][0], spans[min(at + size, len(spans)) - 1][1]
-            pieces.append(Piece(role, start, end, inputs[role][start:end]))
-    return pieces
-
-
-def without(record: pd.DataFrame, *pieces: Piece) -> pd.DataFrame:
-    """The record with pieces left out, and the white space that then is too much."""
-    left = {role: str(record[role].iloc[0]) for role in record}
-    for piece in sorted(pieces, key=lambda one: -one.start):
-        text = left[piece.role]
-        before, after = text[: piece.start], text[piece.end :]
-        left[piece.role] = before + after.lstrip() if not before or before[-1].isspace() else before + after
-    return pd.DataFrame({role: [text.strip()] for role, text in left.items()}, dtype="str")
-
-
-def _explained(claim: Claim, table: pd.DataFrame, pieces: Sequence[Piece]) -> Explained:
+def _explained(claim: Claim, table: pd.DataFrame, pieces: Sequence[InputPiece]) -> Explained:
     strength = claim.strength(table)
     effects = strength[0] - strength[1:]
     return Explained(
@@ -198,6 +156,8 @@ def _explained(claim: Claim, table: pd.DataFrame, pieces: Sequence[Piece]) -> Ex
     )
 
 
-def _is_own(piece: Piece, claim: Claim) -> bool:
+def _is_own(piece: InputPiece, claim: Claim) -> bool:
+    if not isinstance(piece, Piece):
+        return False
     spans = (claim.own or {}).get(piece.role, ())
     return any(piece.start < end and start < piece.end for start, end in spans)

@@ -11,26 +11,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from catena.data.pictures import as_text
 from catena.evaluation.report import page_environment
 from catena.explanation import Explained, Explanation
+from catena.explanation_pictures import AGAINST, FOR, heat_picture, image_patches
 from catena.files import complete_file
+from catena.problems.pieces import Piece
 
 #: Rows of the table of words.
 _TOP = 10
-#: Blue and orange, which people tell apart who see red and green alike.
-_FOR, _AGAINST = (31, 95, 191), (196, 100, 0)
 
 
 def print_explanation(explanation: Explanation, console: Console) -> None:
     """The words of the input, coloured by what they do, and those with the largest effects."""
     console.print(f"Prediction: [bold]{escape(explanation.prediction)}[/bold]")
     if not explanation.claims:
-        console.print("It names nothing that words could speak for.")
+        console.print(f"It names nothing that {explanation.called[1]} could speak for.")
     several = len(explanation.inputs) > 1
     for claim in explanation.claims:
         heading = f"{claim.name}: {claim.measured} {claim.support:.3f}"
         console.print(f"\n[bold]{escape(heading)}[/bold]")
-        for role, segments in _inputs(explanation, claim).items():
+        for role, segments in _texts(explanation, claim).items():
             line = Text(f"{role}: " if several else "")
             for one in segments:
                 line.append(one["text"], _style(one))
@@ -53,7 +54,8 @@ def write_page(explanation: Explanation, path: Path, model: str) -> None:
                 "measured": claim.measured,
                 "support": claim.support,
                 "unit": _unit(claim),
-                "inputs": list(_inputs(explanation, claim).items()),
+                "inputs": list(_texts(explanation, claim).items()),
+                "picture": _picture(explanation, claim),
                 "top": list(_top(explanation, claim)),
             }
             for claim in explanation.claims
@@ -66,9 +68,9 @@ def write_page(explanation: Explanation, path: Path, model: str) -> None:
 def _print_table(explanation: Explanation, claim: Explained, console: Console, several: bool) -> None:
     rows = list(_top(explanation, claim))
     if not rows:
-        console.print("No word changes it when it is left out.")
+        console.print(f"No {explanation.called[0]} changes it when it is left out.")
         return
-    table = Table("word", *(["input"] if several else []))
+    table = Table(explanation.called[0], *(["input"] if several else []))
     table.add_column(f"lost without it ({_unit(claim)})", justify="right")
     for row in rows:
         role = [row["role"]] if several else []
@@ -86,13 +88,22 @@ def _top(explanation: Explanation, claim: Explained) -> Iterator[dict[str, Any]]
         yield {"text": piece.text, "role": piece.role, "effect": claim.effects[at]}
 
 
-def _inputs(explanation: Explanation, claim: Explained) -> Mapping[str, list[dict[str, Any]]]:
-    """Each input as stretches of text with their share of the largest effect; 0 between the pieces."""
+def _picture(explanation: Explanation, claim: Explained) -> str | None:
+    """The heat map of an image as a data URI."""
+    if not image_patches(explanation):
+        return None
+    return "data:image/png;base64," + as_text(heat_picture(explanation, claim))
+
+
+def _texts(explanation: Explanation, claim: Explained) -> Mapping[str, list[dict[str, Any]]]:
+    """Each text as stretches with their share of the largest effect; 0 between the pieces."""
     parts: dict[str, list[dict[str, Any]]] = {}
+    if image_patches(explanation):
+        return parts
     for role, text in explanation.inputs.items():
         segments, at = [], 0
         for piece, effect, share in zip(explanation.pieces, claim.effects, claim.shares(), strict=True):
-            if piece.role != role:
+            if not isinstance(piece, Piece) or piece.role != role:
                 continue
             segments.append({"text": text[at : piece.start], "share": 0.0, "effect": 0.0, "own": False})
             segments.append({"text": piece.text, "share": share, "effect": effect, "own": effect is None})
@@ -109,10 +120,10 @@ def _style(segment: Mapping[str, Any]) -> str:
     if abs(share) < 0.1:  # fainter than an eye can tell
         return ""
     # Mixed with white, so that black letters stay readable on any background.
-    mixed = (round(255 + (one - 255) * 0.6 * abs(share)) for one in (_FOR if share > 0 else _AGAINST))
+    mixed = (round(255 + (one - 255) * 0.6 * abs(share)) for one in (FOR if share > 0 else AGAINST))
     return f"black on rgb({','.join(map(str, mixed))})" + (" italic" if share < 0 else "")
 
 
 def _tint(share: float) -> str:
-    red, green, blue = _FOR if share > 0 else _AGAINST
+    red, green, blue = FOR if share > 0 else AGAINST
     return f"rgba({red}, {green}, {blue}, {0.55 * abs(share):.2f})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.prefect_service import FINAL, Service, prefect_server, wait_until, worker
 from tests.tiny_project import build_tiny_project
@@ -20,6 +21,10 @@ LAST_LINE = "Finished in state Completed('The chain is up to date.')"
 # Before anything imports torch: the tests' networks are tiny, and threads that wait for each other on shared
 # cores cost many times what they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long one example takes depends on what else the machine does; a test that hangs has pytest-timeout.
+settings.register_profile("catena", deadline=None)
+settings.load_profile("catena")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks

@@ -34,6 +34,8 @@ PROBLEM_TYPES = {
 
 #: The kind of head that gives every token a label; `catena.backbones.tagger` has it.
 TOKENS = "token-classification"
+#: The same, with learned scores of one label after another.
+CHAIN = "token-chain"
 #: The kind of head that embeds both texts of a pair; `catena.backbones.towers` has it.
 PAIRS = "pair-embedding"
 #: The kind of head that says an image's class; `catena.backbones.pixels` has it.
@@ -109,9 +111,10 @@ class Pretrained(Backbone):
         if config.pad_token_id is None:
             config.pad_token_id = self.tokenizer(folder).pad_token_id
         set_dropout(config, dropout)
-        if head.kind == TOKENS:
-            from catena.backbones.tagger import TokenTagger
+        if head.kind in (TOKENS, CHAIN):
+            from catena.backbones.tagger import TokenTagger, chain_labels
 
+            chain_labels(config, head.kind == CHAIN)
             return self._read(TokenTagger.around, folder, config)
         if head.kind == PAIRS:
             from catena.backbones.towers import TwoTowers

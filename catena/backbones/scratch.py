@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from catena.backbones.base import Blueprint, Head
 from catena.backbones.pretrained import (
+    CHAIN,
     HEADS,
     TOKENS,
     WRITERS,
@@ -54,12 +55,13 @@ class Scratch(Pretrained):
         config = self.config(blueprint, head)
         describe_head(config, head)
         set_dropout(config, dropout)
-        if head.kind not in HEADS and not (head.kind == TOKENS and self.tags_tokens):
+        if head.kind not in HEADS and not (head.kind in (TOKENS, CHAIN) and self.tags_tokens):
             raise self._no_head(head)
-        if head.kind == TOKENS:
+        if head.kind in (TOKENS, CHAIN):
             from catena.backbones import tagger
 
             setattr(config, tagger.MARK, tagger.SHAPES)
+            tagger.chain_labels(config, head.kind == CHAIN)
             config._attn_implementation = attention
             return tagger.TokenTagger(config)
         if pooling == "mean" and head.kind not in WRITERS:

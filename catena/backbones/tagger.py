@@ -12,6 +12,11 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 #: Key in `config.json` by which a stored network of this kind is known; its value is the number of shapes.
 MARK = "catena_shapes"
+#: Key in `config.json` that says whether scores of one label after another are learned.
+TRANSITIONS = "catena_transitions"
+#: What the weights of transitions are multiplied by. An optimiser like Adam moves every weight by about the
+#: learning rate, which suits an encoder; scores of the size of logits would need thousands of steps.
+_SCALE = 50.0
 #: How many ways of writing a word there is room for (`problems.word_pieces.SHAPES` names seven).
 SHAPES = 8
 
@@ -22,6 +27,9 @@ class TokenTagger(PreTrainedModel):  # type: ignore[misc]
     Where tokens are lower-cased, a vector for the way their word is written (`shape_ids`) is added to
     their embedding, as Collobert et al. 2011 do with capitalization. These vectors begin at zero, so
     that the encoder first reads what it was pretrained on.
+
+    Where the configuration says so (`chain_labels`), there are scores of one label after another as well.
+    They are the same for every token and stand behind its own scores, so that all is in one tensor.
     """
 
     config_class = PretrainedConfig
@@ -40,6 +48,9 @@ class TokenTagger(PreTrainedModel):  # type: ignore[misc]
         self.shapes = nn.Embedding(getattr(config, MARK), width)
         self.dropout = nn.Dropout(rate)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.transitions: nn.Parameter | None = None
+        if getattr(config, TRANSITIONS, False):
+            self.transitions = nn.Parameter(torch.zeros(config.num_labels, config.num_labels))
         self.post_init()
         nn.init.zeros_(self.shapes.weight)
 
@@ -60,9 +71,22 @@ class TokenTagger(PreTrainedModel):  # type: ignore[misc]
         attention_mask: torch.Tensor,
         shape_ids: torch.Tensor | None = None,
     ) -> TokenClassifierOutput:
-        """Logits `(batch, length, labels)` of token ids, mask and shapes `(batch, length)`."""
+        """Logits `(batch, length, labels)` of token ids, mask and shapes `(batch, length)`.
+
+        With transitions they are `(batch, length, labels + labels²)`.
+        """
         embedded = self.encoder.get_input_embeddings()(input_ids)
         if shape_ids is not None:
             embedded = embedded + self.shapes(shape_ids)
         hidden = self.encoder(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state
-        return TokenClassifierOutput(logits=self.classifier(self.dropout(hidden)))
+        logits = self.classifier(self.dropout(hidden))
+        if self.transitions is not None:
+            learned = (self.transitions * _SCALE).flatten().expand(*logits.shape[:2], -1)
+            logits = torch.cat([logits.float(), learned], dim=-1)
+        return TokenClassifierOutput(logits=logits)
+
+
+def chain_labels(config: PretrainedConfig, chained: bool) -> None:
+    """Write into a configuration whether scores of one label after another are learned."""
+    if chained:
+        setattr(config, TRANSITIONS, True)

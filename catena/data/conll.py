@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import pandas as pd
 
 from catena.data.formats import Batch, Wanted, broken_rows, missing_columns
 from catena.data.text_stream import open_text
+from catena.errors import DataError
 from catena.settings import DataSettings
 
 _SENTENCES = 5_000
+_DOCUMENTS = 250
+#: Longest document that is one record, in sentences; longer ones give several.
+_LONGEST = 1_000
 _LINE_LIMIT = 1 << 20
 _DOCUMENT = "-DOCSTART-"
 #: The role whose column becomes running text; all others become JSON lists of one value a token.
@@ -30,6 +34,10 @@ class _Sentence:
     row: int
     lines: list[list[str]] = field(default_factory=list)
     reason: str = ""
+    #: How many documents had begun before it, by the lines that say so; 0 where none said so.
+    document: int = 0
+    #: Where further sentences begin among the lines, once a record holds several.
+    breaks: list[int] = field(default_factory=list)
 
 
 def read_conll(path: Path, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
@@ -40,15 +48,22 @@ def read_conll(path: Path, settings: DataSettings, wanted: Wanted) -> Iterator[B
     Tokens become text with a space between them; lines `-DOCSTART-` and comments are left out. A
     sentence whose lines differ in their number of columns comes as broken. Raises `DataError` for
     columns that the file does not have.
+
+    With `data.conll_unit: document` a record holds the sentences of a document, in a line of its text each;
+    those that are broken come by themselves. Raises `DataError` where nothing says what a document is.
     """
+    by_document = settings.conll_unit == "document"
     with open_text(path, settings.encoding) as (_, stream):
         lines = (line.decode("utf-8", "replace") for line in iter(lambda: stream.readline(_LINE_LIMIT), b""))
         sentences = _sentences(lines, settings)
-        columns: dict[str, int] | None = None
-        while chunk := list(islice(sentences, _SENTENCES)):
-            if columns is None:
-                width = next((len(s.lines[0]) for s in chunk if s.lines), 0)
-                columns = _columns(path, settings, wanted, width)
+        first = next(sentences, None)
+        if first is None:
+            return
+        columns = _columns(path, settings, wanted, len(first.lines[0]))
+        sentences = _checked(chain([first], sentences), columns.get(_TEXT))
+        if by_document:
+            sentences = _documents(sentences, path)
+        while chunk := list(islice(sentences, _DOCUMENTS if by_document else _SENTENCES)):
             yield _batch(chunk, columns)
 
 
@@ -56,6 +71,7 @@ def _sentences(lines: Iterator[str], settings: DataSettings) -> Iterator[_Senten
     delimiter = settings.delimiter
     width = len(settings.column_names or ()) or None
     sentence: _Sentence | None = None
+    document = 0
     for number, line in enumerate(lines, 1):
         complete = line.endswith("\n")
         line = line.rstrip("\r\n")
@@ -67,15 +83,50 @@ def _sentences(lines: Iterator[str], settings: DataSettings) -> Iterator[_Senten
         if width is None and delimiter is None and "\t" in line.strip():
             delimiter = "\t"
         columns = line.split(delimiter) if delimiter is not None else line.split()
-        if sentence is None and (columns[0] == _DOCUMENT or (line.startswith("#") and len(columns) != width)):
+        if sentence is None and columns[0] == _DOCUMENT:
+            document += 1
+            continue
+        if sentence is None and line.startswith("#") and len(columns) != width:
             continue
         width = width or len(columns)
-        sentence = sentence or _Sentence(number)
+        sentence = sentence or _Sentence(number, document=document)
         if not sentence.reason:
             sentence.reason = _fault(columns, width, number, complete)
         sentence.lines.append(columns)
     if sentence is not None:
         yield sentence
+
+
+def _documents(sentences: Iterator[_Sentence], path: Path) -> Iterator[_Sentence]:
+    """The sound sentences of each document put together; broken ones as they are, after it.
+
+    The first document's beginning may go without saying, but not that of all.
+    """
+    unsaid = DataError(
+        f"{path.name} does not say where documents begin, in lines {_DOCUMENT}; "
+        "set `data.conll_unit` to sentence."
+    )
+    whole: _Sentence | None = None
+    broken: list[_Sentence] = []
+    for sentence in sentences:
+        if sentence.reason:
+            broken.append(sentence)
+            continue
+        if whole is not None and whole.document == sentence.document and len(whole.breaks) + 1 < _LONGEST:
+            whole.breaks.append(len(whole.lines))
+            whole.lines += sentence.lines
+            continue
+        if whole is not None:
+            if not sentence.document:
+                raise unsaid
+            yield whole
+        yield from broken
+        whole, broken = sentence, []
+    if whole is not None:
+        if not whole.document:
+            raise unsaid
+        yield whole
+    yield from broken
 
 
 def _fault(columns: list[str], width: int, number: int, complete: bool) -> str:
@@ -107,8 +158,6 @@ def _columns(path: Path, settings: DataSettings, wanted: Wanted, width: int) -> 
 
 
 def _batch(sentences: list[_Sentence], columns: dict[str, int]) -> Batch:
-    if _TEXT in columns:
-        _check_tokens(sentences, columns[_TEXT])
     sound = [sentence for sentence in sentences if not sentence.reason]
     broken = [sentence for sentence in sentences if sentence.reason]
     records = pd.DataFrame(
@@ -127,11 +176,18 @@ def _batch(sentences: list[_Sentence], columns: dict[str, int]) -> Batch:
 
 def _value(name: str, sentence: _Sentence, at: int) -> str:
     values = [line[at].strip() for line in sentence.lines]
-    return " ".join(values) if name == _TEXT else json.dumps(values, ensure_ascii=False)
+    if name != _TEXT:
+        return json.dumps(values, ensure_ascii=False)
+    edges = [0, *sentence.breaks, len(values)]
+    return "\n".join(" ".join(values[start:end]) for start, end in pairwise(edges))
 
 
-def _check_tokens(sentences: list[_Sentence], at: int) -> None:
-    """Note sentences with a token that running text would not show as one."""
+def _checked(sentences: Iterable[_Sentence], at: int | None) -> Iterator[_Sentence]:
+    """Note sentences with a token, in column `at`, that running text would not show as one."""
     for sentence in sentences:
-        if not sentence.reason and any(len(line[at].split()) != 1 for line in sentence.lines):
+        sound = at is None or all(
+            len(line[at].split()) == 1 for line in sentence.lines if not sentence.reason
+        )
+        if not sound:
             sentence.reason = "an empty token, or one with a space in it"
+        yield sentence

@@ -13,6 +13,7 @@ import pandas as pd
 
 from catena.errors import SettingsError
 from catena.problems.claims import Claim, Row
+from catena.problems.pieces import InputPiece, divide, without
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -311,6 +312,17 @@ class Problem(ABC):
     def worded_roles(self) -> tuple[str, ...]:
         """The inputs that are texts, so that words can be left out of them or changed."""
         return self.input_roles
+
+    #: What a piece of an input is called that can be left out, and several.
+    pieces_called: ClassVar[tuple[str, str]] = ("word", "words")
+
+    def pieces(self, inputs: Mapping[str, str], most: int) -> Sequence[InputPiece]:
+        """Parts of the inputs that can be left out one by one, at most `most`; by default their words."""
+        return divide(inputs, self.worded_roles(), most)
+
+    def without(self, record: pd.DataFrame, *pieces: Any) -> pd.DataFrame:
+        """The record (of one row) with some of its `pieces` left out."""
+        return without(record, *pieces)
 
     def as_words(self, inputs: Mapping[str, str]) -> Mapping[str, str] | None:
         """The same inputs as texts whose words can be left out or changed; `None` where they cannot be."""

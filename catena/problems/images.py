@@ -22,6 +22,7 @@ from catena.data.pictures import (
 from catena.errors import DataError
 from catena.problems.base import HeadSpec
 from catena.problems.classification import Classification
+from catena.problems.patches import Patch, covered, patches
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -95,6 +96,15 @@ class Images(Classification):
 
     def worded_roles(self) -> tuple[str, ...]:
         return ()
+
+    pieces_called = ("patch", "patches")
+
+    def pieces(self, inputs: Mapping[str, str], most: int) -> Sequence[Patch]:
+        return patches("image", self.settings.images.size, most)
+
+    def without(self, record: pd.DataFrame, *pieces: Any) -> pd.DataFrame:
+        """The image with patches covered."""
+        return record.assign(image=[covered(str(record["image"].iloc[0]), pieces)])
 
     def show(self, inputs: Sequence[str]) -> list[str]:
         return [described(text) for text in inputs]

@@ -57,12 +57,31 @@ def read_entities(raw: str, text: str, scheme: str) -> list[Entity]:
 def tagged_words(tags: Sequence[str], text: str, scheme: str) -> list[Entity]:
     """The entities in the words of `text`, divided at white space, that `tags` name, one for each word.
 
-    Raises `ValueError` where there are more or fewer words, and for tags that are none.
+    Each line is read by itself: an entity ends where its line does. Raises `ValueError` where there are
+    more or fewer words, and for tags that are none.
     """
     words = [(found.start(), found.end()) for found in re.finditer(r"\S+", text)]
     if len(words) != len(tags):
         raise ValueError("tokens and tags of different length")
-    return [(words[first][0], words[end - 1][1], label) for first, end, label in read_tags(tags, scheme)]
+    entities: list[Entity] = []
+    for start, end in pairwise([0, *line_starts(text, words), len(words)]):
+        here = words[start:end]
+        entities += (
+            (here[first][0], here[last - 1][1], label)
+            for first, last, label in read_tags(tags[start:end], scheme)
+        )
+    return entities
+
+
+def line_starts(text: str, words: Sequence[Span]) -> list[int]:
+    """Which of the words (ascending) are the first of their line, but for the very first."""
+    if "\n" not in text:
+        return []
+    return [
+        at
+        for at, (before, after) in enumerate(pairwise(words), 1)
+        if "\n" in text[min(before[1], after[0]) : after[0]]
+    ]
 
 
 def words_of(text: str) -> list[Span]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from catena.problems.spans import Entity, Span
+from catena.problems.spans import Entity, Span, line_starts
+from catena.problems.tag_chains import divide, marginals
 from catena.problems.tag_schemes import read_tags
 
 #: Of one text: the words that pieces speak for, in their order, and the pieces' logits.
@@ -24,12 +26,17 @@ def allowed_transitions(tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return ~inside, ~inside[None, :] | (labels[:, None] == labels[None, :])
 
 
-def best_tags(scores: np.ndarray, first: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """The valid sequence of tags whose scores `(words, tags)`, log-probabilities, have the highest sum."""
+def best_tags(
+    scores: np.ndarray, first: np.ndarray, following: np.ndarray, learned: np.ndarray | None = None
+) -> np.ndarray:
+    """The valid sequence of tags whose scores `(words, tags)`, log-probabilities, have the highest sum.
+
+    With `learned` `(tags, tags)`, scores of one tag after another count as well.
+    """
     best: np.ndarray = scores.argmax(axis=1)
-    if not len(best) or (first[best[0]] and following[best[:-1], best[1:]].all()):
+    if not len(best) or (learned is None and first[best[0]] and following[best[:-1], best[1:]].all()):
         return best
-    blocked = np.where(following, 0.0, -np.inf)
+    blocked = np.where(following, 0.0 if learned is None else learned, -np.inf)
     total = np.where(first, scores[0], -np.inf)
     came_from = np.zeros(scores.shape, dtype=np.int64)
     for at in range(1, len(scores)):
@@ -80,9 +87,11 @@ def by_record(outputs: Any, features: Mapping[str, list[Any]], records: int) -> 
     ]
 
 
-def decode(scored: Scored, tags: Sequence[str]) -> tuple[list[tuple[Entity, float]], float]:
+def decode(scored: Scored, tags: Sequence[str], text: str) -> tuple[list[tuple[Entity, float]], float]:
     """The best valid entities of one text, each with the least probability of a tag in it.
 
+    No entity goes over the end of a line, where the text has several. Where the logits hold transitions
+    (`tag_chains`), these count, and a tag's probability is its marginal one.
     Then the least probability of any word's tag, 1 where there is no word.
     """
     pieces, logits = scored
@@ -90,9 +99,16 @@ def decode(scored: Scored, tags: Sequence[str]) -> tuple[list[tuple[Entity, floa
         return [], 1.0
     words = list(dict.fromkeys(pieces))
     number = {word: at for at, word in enumerate(words)}
-    scores = word_scores(logits, np.array([number[piece] for piece in pieces]), tags)
-    best = best_tags(scores, *allowed_transitions(tags))
-    sure = np.exp(scores[np.arange(len(best)), best])
+    emissions, learned = divide(logits, len(tags))
+    scores = word_scores(emissions, np.array([number[piece] for piece in pieces]), tags)
+    rules = allowed_transitions(tags)
+    edges = [0, *line_starts(text, words), len(words)]
+    lines = [scores[start:end] for start, end in pairwise(edges)]
+    best = np.concatenate([best_tags(line, *rules, learned) for line in lines])
+    chances = np.exp(scores)
+    if learned is not None:
+        chances = np.concatenate([marginals(line, learned, *rules) for line in lines])
+    sure = chances[np.arange(len(best)), best]
     found = [
         ((words[first][0], words[end - 1][1], label), float(sure[first:end].min()))
         for first, end, label in read_tags([tags[at] for at in best], "IOB2")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from catena.data.alignment import Alignment, align
 from catena.data.values import tokens_as_text
+from catena.errors import SettingsError
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row
 from catena.problems.entity_claims import (
@@ -28,6 +29,7 @@ from catena.problems.spans import (
     from_canonical,
     read_entities,
 )
+from catena.problems.tag_chains import chain_loss, divide, path_likelihood, tag_count
 from catena.problems.tag_decoding import allowed_transitions, best_tags, by_record, decode, log_softmax
 from catena.problems.tag_features import IGNORED, tag_features
 from catena.problems.tag_schemes import read_tags, tag_names
@@ -182,7 +184,8 @@ class Tagging(Problem):
     # -- network ---------------------------------------------------------------------------
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:
-        return HeadSpec("token-classification", tag_names(label_names))
+        kind = "token-chain" if self.settings.crf else "token-classification"
+        return HeadSpec(kind, tag_names(label_names))
 
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8
@@ -196,7 +199,18 @@ class Tagging(Problem):
         class_weights: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        """Mean over the pieces that have a label; 0 where none has."""
+        """Mean over the pieces that have a label; 0 where none has.
+
+        With `problem.crf` the likelihood is that of whole sequences of words. Raises `SettingsError` where
+        that is to be smoothed.
+        """
+        if self.settings.crf:
+            if label_smoothing:
+                raise SettingsError(
+                    "`training.label_smoothing` is not there with `problem.crf`; set it to 0."
+                )
+            rules = allowed_transitions(_numbered_tags(tag_count(logits.shape[-1])))
+            return chain_loss(logits, labels, rules[1], IGNORED)
         from torch.nn import functional
 
         total = functional.cross_entropy(
@@ -228,7 +242,7 @@ class Tagging(Problem):
         table: dict[str, list[Any]] = {"prediction": [], "confidence": [], "spans": []}
         scored = by_record(outputs, features, len(texts))
         for text, note, pieces in zip(texts, notes, scored, strict=True):
-            found, confidence = decode(pieces, tags)
+            found, confidence = decode(pieces, tags, text)
             entities: list[Entity] = []
             shown = []
             for (start, end, label), score in found:
@@ -255,8 +269,8 @@ class Tagging(Problem):
 
     def validation_metrics(self, outputs: Measured, labels: Any) -> dict[str, float]:
         """Scores over the pieces that have a label, which are the words' first ones by default."""
-        tags = [str(number) for number in range(outputs[0].shape[-1])]
-        tags = ["O", *(f"{'BI'[at % 2]}-{at // 2}" for at in range(len(tags) - 1))]
+        width = outputs[0].shape[-1]
+        tags = _numbered_tags(tag_count(width) if self.settings.crf else width)
         first, following = allowed_transitions(tags)
         right = wrong = missed = 0
         words = hits = 0
@@ -264,8 +278,9 @@ class Tagging(Problem):
         for logits, row in zip(outputs, labels, strict=True):
             chosen = np.asarray(row) != IGNORED
             truth = np.asarray(row)[chosen]
-            scores = log_softmax(logits[chosen])
-            said = best_tags(scores, first, following)
+            emissions, learned = divide(logits[chosen], len(tags))
+            scores = log_softmax(emissions)
+            said = best_tags(scores, first, following, learned)
             expected = set(read_tags([tags[number] for number in truth]))
             found = set(read_tags([tags[number] for number in said]))
             right += len(expected & found)
@@ -273,7 +288,10 @@ class Tagging(Problem):
             missed += len(expected - found)
             words += len(truth)
             hits += int((said == truth).sum())
-            loss -= float(scores[np.arange(len(truth)), truth].sum())
+            if learned is None:
+                loss -= float(scores[np.arange(len(truth)), truth].sum())
+            elif len(truth):
+                loss -= path_likelihood(scores, learned, truth, following)
         return {
             "entity_f1": 2 * right / max(2 * right + wrong + missed, 1),
             "entity_precision": right / max(right + wrong, 1),
@@ -305,6 +323,11 @@ class Tagging(Problem):
 
     def shown(self, said: Row) -> str:
         return ", ".join(f"{text} ({label})" for text, label in quoted_entities(said)) or "no entity"
+
+
+def _numbered_tags(count: int) -> list[str]:
+    """The IOB2 tags of labels that are called by their numbers, in the order of `tag_names`."""
+    return ["O", *(f"{'BI'[at % 2]}-{at // 2}" for at in range(count - 1))]
 
 
 def _running_text(text: str, raw: str) -> str:

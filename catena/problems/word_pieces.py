@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from catena.data.scripts import UNSPACED
-from catena.problems.spans import Span, words_of
+from catena.problems.spans import Span, line_starts, words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,17 +50,35 @@ def split_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, own_w
     """The word pieces of each text.
 
     Words are runs between white space; where a script has none, and everywhere with `own_words`, they
-    are what the tokenizer itself takes for words.
+    are what the tokenizer itself takes for words. Between two lines stands the tokenizer's separator.
     """
     if not texts:
         return []
     found = tokenizer(
         list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
     )
-    return [
+    separator: int | None = tokenizer.sep_token_id
+    pieces = [
         _one_text(text, encoding.ids, encoding.offsets, encoding.word_ids, own_words)
         for text, encoding in zip(texts, found.encodings, strict=True)
     ]
+    if separator is None:
+        return pieces
+    return [_separated(one, text, separator) for one, text in zip(pieces, texts, strict=True)]
+
+
+def _separated(pieces: Pieces, text: str, separator: int) -> Pieces:
+    """The same with a separator, which belongs to no word, before each line but the first."""
+    starts = frozenset(line_starts(text, pieces.words))
+    if not starts:
+        return pieces
+    rows: list[tuple[int, int, int, bool]] = []
+    for row in zip(pieces.ids, pieces.shapes, pieces.numbers, pieces.firsts, strict=True):
+        if row[3] and row[2] in starts:
+            rows.append((separator, 0, -1, False))
+        rows.append(row)
+    ids, shapes, numbers, firsts = map(list, zip(*rows, strict=True))
+    return Pieces(ids, shapes, numbers, firsts, pieces.words)
 
 
 def _one_text(

@@ -70,6 +70,11 @@ class DataSettings(Group):
     column_names: tuple[str, ...] | None = Field(
         None, description="Names of the columns of a file that has no header line."
     )
+    conll_unit: Literal["sentence", "document"] = Field(
+        "sentence",
+        description="`conll`: what a record is: a sentence, or a document, from one line `-DOCSTART-` to the "
+        "next, so that each word is read among its neighbours in other sentences too.",
+    )
     block_characters: int = Field(
         1000,
         ge=0,

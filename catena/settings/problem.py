@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
@@ -53,6 +53,11 @@ class ProblemSettings(Group):
     )
     labelled_pieces: Literal["first", "all"] = Field(
         "first", description="`tagging`: which pieces of a word learn and say its tag."
+    )
+    crf: bool = Field(
+        False,
+        description="`tagging`: whether the network also learns which tag follows which, and whole sequences "
+        "of tags are made likely (a conditional random field). Needs `labelled_pieces: first`.",
     )
     window_overlap: int = Field(
         32,
@@ -128,3 +133,9 @@ class ProblemSettings(Group):
         description="`answering`: passages shown with each training question that are like it and do not "
         "answer it, so that the model learns to say that a passage holds no answer; for knowledge bases.",
     )
+
+    @model_validator(mode="after")
+    def _chains_are_of_words(self) -> ProblemSettings:
+        if self.crf and self.labelled_pieces == "all":
+            raise ValueError("`crf` learns sequences of words, so `labelled_pieces` must be `first`")
+        return self

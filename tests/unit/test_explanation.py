@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from catena.cli import app
 from catena.errors import DataError, SettingsError
-from catena.explanation import Explained, Explanation, Piece, divide, explain, without
+from catena.explanation import Explained, Explanation, explain
 from catena.explanation_views import print_explanation, write_page
 from catena.inputs import given_records
 from catena.predictor import Predictor
 from catena.problems import PROBLEMS, get_problem
 from catena.problems.base import Problem
+from catena.problems.pieces import Piece, divide, without
 from tests.tiny_model import build_tiny_model, build_tiny_ranker
 
 TEXT = "wheat and maize, barley"
@@ -279,7 +280,8 @@ def test_the_command_prints_json_and_writes_the_page(folder: Path, tmp_path: Pat
     ("arguments", "sentence"),
     [
         ([], "Give a text, or `--set role=text`"),
-        (["a", "b", "--html", "x.html"], "`--html` makes a page of one text"),
+        (["a", "b", "--html", "x.html"], "`--html` and `--png` show one record"),
+        (["a", "--png", "x.png"], "`--png` draws a heat map of an image"),
         (["--set", "body=a"], "This model has no input 'body'; it wants `--set text=\"…\"`"),
         (["--set", "text"], "`--set text` has no `=`"),
         (["a", "--set", "text=b"], "either texts or `--set`"),

@@ -209,6 +209,70 @@ def test_conll_2003_holds_the_entities_that_its_authors_counted(
     assert (records, found) == (sentences, counts)
 
 
+def documents(*sentences: str) -> str:
+    """A file of one document for each argument, its sentences divided by `|`, its words as `word/tag`.
+
+    As in the files of CoNLL-2003, no line says that the first one begins.
+    """
+    lines: list[str] = []
+    for at, document in enumerate(sentences):
+        lines += ["-DOCSTART- O", ""] if at else []
+        for sentence in document.split("|"):
+            lines += [word.replace("/", " ") for word in sentence.split()] + [""]
+    return "\n".join(lines)
+
+
+def read_documents(path: Path, content: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Composed records, and the rows that are none."""
+    path.write_text(content)
+    chosen = settings(path.name, format="conll", conll_unit="document")
+    (batch,) = read_records(path, chosen, ("text", "entities"), target="entities")
+    composed, reasons = get_problem(ProblemSettings.model_validate({"name": "tagging"})).compose(
+        batch.records
+    )
+    assert (reasons == "").all()
+    return composed, batch.broken
+
+
+def test_a_document_is_one_record_with_a_line_for_each_sentence(tmp_path: Path) -> None:
+    content = documents("Anna/I-PER met/O Bert/I-PER|Carl/I-PER slept/O", "In/O Oslo/I-LOC")
+    records, broken = read_documents(tmp_path / "x.conll", content)
+    assert broken.empty
+    assert records["text"].tolist() == ["Anna met Bert\nCarl slept", "In Oslo"]
+    assert records["row"].tolist() == [1, 10]
+    # Bert and Carl are two persons, though no B says so: an entity ends where its sentence does
+    assert [from_canonical(target) for target in records["entities"]] == [
+        [(0, 4, "PER"), (9, 13, "PER"), (14, 18, "PER")],
+        [(3, 7, "LOC")],
+    ]
+
+
+def test_a_broken_sentence_leaves_its_document_and_the_rest_of_it_stays(tmp_path: Path) -> None:
+    content = documents("Anna/I-PER met/O|Carl slept/O|In/O Oslo/I-LOC", "Bert/I-PER left/O")
+    records, broken = read_documents(tmp_path / "x.conll", content)
+    assert records["text"].tolist() == ["Anna met\nIn Oslo", "Bert left"]
+    assert broken["row"].tolist() == [4]
+    assert broken["reason"].tolist() == ["1 columns instead of 2 (line 4)"]
+
+
+def test_documents_that_are_not_marked_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"x\.conll does not say where documents begin.*set `data.conll_unit` to sentence"
+    ):
+        read_documents(tmp_path / "x.conll", "Anna I-PER\nmet O\n")
+
+
+def test_documents_of_conll_2003_are_as_many_as_its_authors_counted(tmp_path: Path) -> None:
+    file = SHARED / "conll2003" / "eng.testa"
+    if not file.exists():
+        pytest.skip(f"there is no {file}; name the folder of the real data sets in CATENA_DATA")
+    records, broken = read_documents(tmp_path / "eng.testa", file.read_text())
+    assert (len(records), len(broken)) == (216, 0)
+    assert records["text"].str.count("\n").add(1).sum() == 3_250
+    found = Counter(label for target in records["entities"] for _, _, label in from_canonical(target))
+    assert found == {"LOC": 1837, "MISC": 922, "ORG": 1341, "PER": 1842}
+
+
 def test_labels_get_readable_names(tmp_path: Path) -> None:
     prepared = run(tmp_path, "\n".join(sentences(60)), data={"labels": {"PER": "person", "LOC": "place"}})
     assert prepared.classes == ("person", "place")

@@ -134,6 +134,19 @@ def test_a_network_that_reads_lower_case_learns_what_only_case_says(backbone: Pa
     assert found.count("LOC") == sum(target.count("LOC") for target in test["entities"][:12])
 
 
+def test_a_network_with_transitions_trains_and_predicts_from_its_folder(
+    backbone: Path, tmp_path: Path
+) -> None:
+    learned, folder = train(settings(crf=True), backbone, tmp_path / "crf")
+    assert learned["entity_f1"] > 0.99
+    predictor = Predictor.load(folder, device="cpu", precision="float32")
+    assert predictor.model.transitions.abs().max() > 0
+    test = capitals(30, 3)
+    predicted = predictor.predict(test[["text"]])
+    assert predicted["prediction"].tolist() == test["entities"].tolist()
+    assert predicted["confidence"].between(0, 1).all()
+
+
 def test_a_stored_tagger_is_read_back_as_it_was(backbone: Path, tmp_path: Path) -> None:
     head = get_problem("tagging").head(LABELS)
     pretrained = get_backbone("pretrained")

@@ -19,7 +19,7 @@ from catena.data.cleaning import Cleaner
 from catena.problems import Problem, get_problem
 from catena.problems.features import pad_inputs
 from catena.problems.spans import canonical
-from catena.problems.tag_decoding import allowed_transitions, best_tags, log_softmax, word_scores
+from catena.problems.tag_decoding import allowed_transitions, best_tags, decode, log_softmax, word_scores
 from catena.problems.tag_features import IGNORED
 from catena.problems.tag_schemes import read_tags, tag_names
 from catena.problems.word_pieces import lowers_case, shape, special_tokens, split_pieces, windows
@@ -84,6 +84,26 @@ def test_words_end_at_spaces_or_where_the_tokenizer_ends_them(tokenizer: Any) ->
     assert spaces.words == [(0, 4), (5, 11), (12, 16)]
     assert own.words == [(0, 1), (1, 2), (2, 3), (3, 4), (5, 10), (10, 11), (12, 16)]
     assert [at for at, first in enumerate(spaces.firsts) if first] == [0, 4, 6]
+
+
+def test_lines_are_kept_apart_by_a_separator_that_speaks_for_no_word(
+    tokenizer: Any,
+) -> None:
+    two, one = split_pieces(["wheat oats\nbank", "wheat oats bank"], tokenizer, own_words=False)
+    assert two.ids == [*one.ids[:2], tokenizer.sep_token_id, one.ids[2]]
+    assert (two.numbers, two.firsts) == ([0, 1, -1, 2], [True, True, False, True])
+    assert [two.words[at] for at in (1, 2)] == [(6, 10), (11, 15)]
+
+
+def test_no_entity_is_found_across_the_end_of_a_line() -> None:
+    tags = tag_names(["LOC"])
+    words = [(0, 3), (4, 8)]
+    logits = np.log(np.array([[0.1, 0.8, 0.1], [0.2, 0.1, 0.7]]))  # B-LOC, then I-LOC
+    assert decode((words, logits), tags, "New York")[0] == [((0, 8, "LOC"), pytest.approx(0.7))]
+    # on a line of its own, York can be no I: O has 0.2, B has 0.1
+    found, sure = decode((words, logits), tags, "New\nYork")
+    assert found == [((0, 3, "LOC"), pytest.approx(0.8))]
+    assert sure == pytest.approx(0.2)
 
 
 def test_scripts_without_spaces_are_divided_as_the_tokenizer_does(tokenizer: Any) -> None:
