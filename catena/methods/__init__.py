@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from catena.methods.base import HeadRequest, Method, Surroundings
+from catena.methods.base import HeadRequest, Method, Opening, Shares, Surroundings, Validation
+from catena.methods.density import Density
 from catena.methods.full import Full
 from catena.methods.top_layers import TopLayers
 from catena.settings import MethodSettings
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers, Density)}
 
-__all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
+__all__ = [
+    "METHODS",
+    "HeadRequest",
+    "Method",
+    "Opening",
+    "Shares",
+    "Surroundings",
+    "Validation",
+    "get_method",
+]
 
 
 def get_method(settings: MethodSettings) -> Method:

@@ -6,17 +6,21 @@ from typing import Literal
 
 from pydantic import Field
 
+from catena.settings.density import DensitySettings
 from catena.settings.group import Group
 
 
 class MethodSettings(Group):
     """Which weights move."""
 
-    name: Literal["full", "top_layers"] = Field(
+    name: Literal["full", "top_layers", "density"] = Field(
         "full", description="The method's module in `catena/methods`."
     )
     layers: int = Field(
         0,
         ge=0,
         description="`top_layers`: how many of the last layers move with the head; 0 is the head alone.",
+    )
+    density: DensitySettings = Field(
+        default_factory=lambda: DensitySettings(), description="`density`: how it describes and learns labels."
     )

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import (
@@ -26,8 +27,8 @@ from transformers import (
 
 from catena.errors import ModelError, SettingsError
 from catena.files import complete_folder
-from catena.methods import Method
-from catena.problems import Problem
+from catena.methods import Method, Validation
+from catena.problems import Measured, Problem
 from catena.settings import TrainingSettings
 from catena.training.averaging import WeightAverage
 from catena.training.batches import PAD_TO, Plan, RowOutputs, plan_inference
@@ -221,9 +222,28 @@ class Engine(Trainer):  # type: ignore[misc]
             self._judge(metrics[self.metric])
         return {f"eval_{name}": value for name, value in metrics.items()}
 
-    @torch.inference_mode()
     def _measure(self) -> dict[str, float]:
-        model = self.model.eval()
+        def measured(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            logits = self.model(**network_inputs(self.model, batch, self.problem.generates)).logits
+            return self.problem.measure(logits, batch)
+
+        metrics = self.problem.validation_metrics(self._validated(measured), self.validation.labels)
+        return metrics if self.write is None else metrics | self.write(self.model)
+
+    def said(self) -> Validation:
+        """What the network in its present state says of the validation part."""
+
+        def measured(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            outputs = self.model(**network_inputs(self.model, batch, self.problem.generates))
+            return torch.cat([outputs.logits, outputs.extras], dim=1)
+
+        values = np.asarray(self._validated(measured))
+        own = values.shape[1] - len(self.method.extras)
+        return Validation(values[:, :own], values[:, own:], self.validation.labels)
+
+    @torch.inference_mode()
+    def _validated(self, forward: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Measured:
+        self.model.eval()
         table = self.validation
         batches = plan_inference(
             table.lengths,
@@ -234,10 +254,8 @@ class Engine(Trainer):  # type: ignore[misc]
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
             with self.autocast():
-                logits = model(**network_inputs(model, batch, self.problem.generates)).logits
-                gathered.add(rows, self.problem.measure(logits, batch))
-        metrics = self.problem.validation_metrics(gathered.outputs(), table.labels)
-        return metrics if self.write is None else metrics | self.write(model)
+                gathered.add(rows, forward(batch))
+        return gathered.outputs()
 
     def _judge(self, value: float) -> None:
         score = self.sign * value

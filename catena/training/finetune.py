@@ -157,6 +157,8 @@ def finetune(
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
     )
     engine.fit()
+    if method.extras:
+        method.calibrate(engine.model, engine.said())
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
