@@ -189,13 +189,20 @@ def explain(
         typer.Option("--class", help="Explain what speaks for this class instead of what is predicted."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="`shares`: what each word adds to the score, where the model knows (then the default); "
+            "`tokens`: the same of each token; `occlusion`: each word left out in turn."
+        ),
+    ] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text.")] = None,
     most: Annotated[
         int, typer.Option(min=8, max=10_000, help="Most predictions; longer texts are divided into as many.")
     ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
-    """Which words carry a prediction: each is left out in turn and the model asked again."""
+    """Which words carry a prediction: what each adds to it, or what it loses without each."""
     if not (texts or assigned):
         raise SettingsError("Give a text, or `--set role=text` for each input of a model that reads several.")
     if page is not None and len(texts or [""]) > 1:
@@ -205,12 +212,18 @@ def explain(
     from catena.inputs import given_records
     from catena.predictor import Predictor
     from catena.terminal import console
+    from catena.token_shares import explain_by_shares, has_shares
 
+    if by not in (None, "shares", "tokens", "occlusion"):
+        raise SettingsError(f"`--by` {by} is not one of shares, tokens, occlusion.")
     folder = _model_folder(model)
     # In full precision: effects of single words are small.
     predictor = Predictor.load(folder, precision="float32")
     for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
-        explanation = ask(predictor, record, about=about, most_predictions=most)
+        if by == "occlusion" or (by is None and not has_shares(predictor)):
+            explanation = ask(predictor, record, about=about, most_predictions=most)
+        else:
+            explanation = explain_by_shares(predictor, record, about, by_token=by == "tokens")
         if as_json:
             print(json.dumps(explanation.as_dict(), ensure_ascii=False))
         else:

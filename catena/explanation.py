@@ -44,6 +44,7 @@ class Explained:
 
     `support` is what the claim measures of the whole input. `effects` `(pieces,)` are what is lost without a
     piece: in nats of log-odds where `odds`, else in the unit of `support`; `None` for the claim's own words.
+    `beside` names what no word adds, where the effects are exact: with them, it adds up to the log-odds.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Explained:
     support: float
     odds: bool
     effects: tuple[float | None, ...]
+    beside: tuple[tuple[str, float], ...] = ()
 
     def largest(self, count: int) -> list[int]:
         """Numbers of the pieces with the largest effects either way, the largest first."""
@@ -65,13 +67,17 @@ class Explained:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A record as the model read it, what was predicted, and an explanation of each claim in that."""
+    """A record as the model read it, what was predicted, and an explanation of each claim in that.
+
+    Effects are `exact` where they are parts of the score itself (`catena.token_shares`), and nothing was left out.
+    """
 
     inputs: Mapping[str, str]
     prediction: str
     pieces: tuple[Piece, ...]
     claims: tuple[Explained, ...]
     truncated: bool
+    exact: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -79,12 +85,14 @@ class Explanation:
             "inputs": dict(self.inputs),
             "prediction": self.prediction,
             "truncated": self.truncated,
+            "by": "shares" if self.exact else "occlusion",
             "claims": [
                 {
                     "name": claim.name,
                     "measured": claim.measured,
                     "support": round(claim.support, 6),
                     "effects_in": "log-odds" if claim.odds else claim.measured,
+                    **({"beside": {name: round(one, 6) for name, one in claim.beside}} if claim.beside else {}),
                     "words": [
                         {
                             "input": piece.role,
@@ -160,9 +168,14 @@ def check_inputs(inputs: Mapping[str, str], roles: Sequence[str]) -> None:
             )
 
 
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text stand; of scripts without spaces, its characters."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
 def divide(inputs: Mapping[str, str], roles: Sequence[str], most: int) -> list[Piece]:
     """The words of the inputs; of more than `most`, stretches of equally many in a row."""
-    words = {role: [found.span() for found in _WORD.finditer(inputs[role])] for role in roles}
+    words = {role: words_of(inputs[role]) for role in roles}
     total = sum(map(len, words.values()))
     size = max(math.ceil(total / max(most - len(roles) + 1, 1)), 1)
     pieces = []

@@ -76,8 +76,9 @@ class Predictor:
         extras: dict[str, np.ndarray] = {}
         if self.method.extras:
             own = np.asarray(outputs).shape[1] - len(self.method.extras)
-            extras = self.method.columns(self.model, np.asarray(outputs)[:, own:])
-            outputs = np.asarray(outputs)[:, :own]
+            values = np.asarray(outputs, dtype=np.float64)
+            extras = {name: values[:, own + number] for number, name in enumerate(self.method.extras)}
+            outputs = values[:, :own]
         result = self.problem.predictions(outputs, table, features, self.label_names).assign(**extras)
         n_tokens = np.asarray(features["n_tokens"], dtype=np.int64)
         if "record" in features:  # in windows: nothing is cut off

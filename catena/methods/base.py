@@ -181,10 +181,6 @@ class Method(ABC):
 
     # -- what it says beside the problem's outputs -----------------------------------------------
 
-    def columns(self, model: PreTrainedModel, extras: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns that `extras` names, from what the network gave `(records, extras)`."""
-        return {name: extras[:, number] for number, name in enumerate(self.extras)}
-
     def token_shares(self, model: PreTrainedModel, input_ids: Sequence[int]) -> Shares:
         """What each token of one text adds to the log-odds of each label, where the method `explains`."""
         raise NotImplementedError

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _FILE, _TENSORS = "density.json", "density.safetensors"
 _SETS = "multi-label-classification"
-#: Percentiles of log P(x) of the validation part that are kept.
-_PERCENTILES = np.linspace(0.0, 100.0, 101)
 #: Spread of what the logarithm of the temperature is taken to be beforehand: few validation records that are
 #: all right must not make a model certain.
 _SPREAD = 2.0
@@ -163,7 +161,7 @@ class Density(Method):
         if self.settings.density.calibration == "temperature":
             labels = np.asarray(validation.labels)
             model.temperature.fill_(best_temperature(logits, labels, model.wording.sets))
-        percentiles = np.percentile(extras[:, 0], _PERCENTILES)
+        percentiles = np.percentile(extras[:, 0], np.linspace(0.0, 100.0, 101))
         model.typical = torch.tensor(percentiles, dtype=torch.float32, device=model.temperature.device)
 
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -205,12 +203,6 @@ class Density(Method):
         return network.eval()
 
     # -- what it says beside the problem's outputs ------------------------------------------------
-
-    def columns(self, model: PreTrainedModel, extras: np.ndarray) -> dict[str, np.ndarray]:
-        density = extras[:, 0].astype(np.float64)
-        typical = model.typical.cpu().numpy().astype(np.float64)
-        percentile = np.interp(density, typical, _PERCENTILES) if len(typical) else np.full(len(density), np.nan)
-        return {"log_density": density, "density_percentile": percentile}
 
     def token_shares(self, model: PreTrainedModel, input_ids: Sequence[int]) -> Shares:
         import torch

@@ -71,7 +71,8 @@ class DensityOutput:
     """What a batch was given.
 
     `logits` `(batch, labels)` are joint scores, so that their softmax (of sets: their sigmoid) is P(y|x); `None`
-    where only the true labels were looked at. `extras` `(batch, 1)` are log P(x) a token. `cost` `(batch,)`
+    where only the true labels were looked at. `extras` `(batch, 2)` are log P(x) a token in nats, and the share of
+    the validation texts that are less likely, in percent (not a number before calibration). `cost` `(batch,)`
     is -log P(x | true label) in the network's `unit`, in training; of sets the mean over the labels, each there
     or absent.
     """
@@ -147,13 +148,23 @@ class DensityNetwork(nn.Module):
         return present - absent
 
     def _density(self, likelihoods: torch.Tensor, texts: Texts) -> torch.Tensor:
-        """log P(x), nats a token `(batch, 1)`: over all labels; of sets the mean of what each label says."""
+        """`extras`; log P(x) is over all labels, of sets the mean of what each label says of it."""
         joint = likelihoods + self.log_prior
         if self.wording.sets:
             joint = joint.unflatten(1, (2, -1))
         total = joint.logsumexp(1)
         total = total.mean(1) if self.wording.sets else total
-        return (total / texts.scored.sum(1).clamp(min=1)).unsqueeze(1)
+        density = total / texts.scored.sum(1).clamp(min=1)
+        return torch.stack([density, self._percentile(density)], dim=1)
+
+    def _percentile(self, density: torch.Tensor) -> torch.Tensor:
+        known = self.typical
+        if not len(known):
+            return torch.full_like(density, torch.nan)
+        above = torch.searchsorted(known, density.contiguous()).clamp(1, len(known) - 1)
+        low, high = known[above - 1], known[above]
+        part = ((density - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0)
+        return (above - 1 + part) * (100.0 / (len(known) - 1))
 
     def _true_conditions(self, labels: torch.Tensor) -> torch.Tensor:
         """The conditions that hold `(batch, 1)`, or of sets one for each label `(batch, labels)`."""
