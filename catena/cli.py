@@ -234,6 +234,42 @@ def explain(
 
 
 @app.command()
+def generate(
+    output: Annotated[Path, typer.Option(help="File for the records: .parquet, .csv or .jsonl.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Label to write texts of (repeatable); by default all.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="Texts a label.")] = 20,
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="Below 1 likely tokens are drawn more often.")
+    ] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Draw among tokens that together have this probability.")
+    ] = 0.95,
+    most: Annotated[int, typer.Option("--max-tokens", min=1, max=8192, help="Longest text, in tokens.")] = 64,
+    confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Keep texts to whose label the model gives at least this.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the draws.")] = 0,
+) -> None:
+    """Write new texts of chosen labels, with a model of the method density; for the training of another one."""
+    from catena.bulk import write_table
+    from catena.generated import generate_records
+    from catena.predictor import Predictor
+    from catena.settings import DecodingSettings
+
+    settings = DecodingSettings(
+        strategy="sampling", temperature=temperature, top_p=top_p, max_new_tokens=most, seed=seed
+    )
+    predictor = Predictor.load(_model_folder(model))
+    records = generate_records(predictor, classes or [], count, settings, confidence)
+    write_table(output, records)
+    asked = count * len(classes or predictor.label_names)
+    print(f"{len(records):,} of {asked:,} records are in {output}")
+
+
+@app.command()
 def chat(
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before you speak.")] = None,
