@@ -237,7 +237,8 @@ def explain(
 def generate(
     output: Annotated[Path, typer.Option(help="File for the records: .parquet, .csv or .jsonl.")],
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Label to write texts of (repeatable); by default all.")
+        list[str] | None,
+        typer.Option("--class", help="Label to write texts of (repeatable); by default all."),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="Texts a label.")] = 20,
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,

@@ -92,7 +92,11 @@ class Explanation:
                     "measured": claim.measured,
                     "support": round(claim.support, 6),
                     "effects_in": "log-odds" if claim.odds else claim.measured,
-                    **({"beside": {name: round(one, 6) for name, one in claim.beside}} if claim.beside else {}),
+                    **(
+                        {"beside": {name: round(one, 6) for name, one in claim.beside}}
+                        if claim.beside
+                        else {}
+                    ),
                     "words": [
                         {
                             "input": piece.role,

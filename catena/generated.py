@@ -44,12 +44,16 @@ def generate_records(
     known = predictor.label_names
     for label in labels:
         if label not in known:
-            raise SettingsError(f"The model does not know the class {label!r}; its labels are {', '.join(known)}.")
+            raise SettingsError(
+                f"The model does not know the class {label!r}; its labels are {', '.join(known)}."
+            )
     (role,) = problem.input_roles
     parts = []
     for label in labels or known:
         texts = _texts(predictor, known.index(label), label, count, settings, least_confidence)
-        parts.append(texts.assign(**{problem.target_role: problem.expected(label, {role: ""}, None), MARK: True}))
+        parts.append(
+            texts.assign(**{problem.target_role: problem.expected(label, {role: ""}, None), MARK: True})
+        )
     table = pd.concat(parts, ignore_index=True)
     columns = [role, problem.target_role, MARK, "confidence"]
     return table[columns + [name for name in table if name not in columns]]

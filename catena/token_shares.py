@@ -29,7 +29,11 @@ def has_shares(predictor: Predictor) -> bool:
 
 
 def explain_by_shares(
-    predictor: Predictor, inputs: Mapping[str, str], about: str | None = None, by_token: bool = False, clean: bool = True
+    predictor: Predictor,
+    inputs: Mapping[str, str],
+    about: str | None = None,
+    by_token: bool = False,
+    clean: bool = True,
 ) -> Explanation:
     """Explain the prediction for one record, or how far it is from a class that is asked `about`.
 
@@ -46,7 +50,9 @@ def explain_by_shares(
     record = pd.DataFrame({role: [inputs[role]]}, dtype="str")
     record = problem.clean(record, predictor.cleaner) if clean else record
     text = str(record[role].iloc[0])
-    features = problem.encode(record[[role]], predictor.tokenizer, predictor.tokenization, predictor.label_names)
+    features = problem.encode(
+        record[[role]], predictor.tokenizer, predictor.tokenization, predictor.label_names
+    )
     ids = [int(token) for token in features["input_ids"][0]]
     spans = token_spans(text, token_offsets(predictor, text, ids))
     pieces, places = join_tokens(text, spans, () if by_token else words_of(text))

@@ -47,14 +47,14 @@ def generated_records(
     role = problem.input_roles[0]
     records, left_out = _read(settings, problem, folder / name)
     used = pd.concat([part[role] for part in parts.values()])
-    _leave_out(records, records[role].isin(used), "text that the data has", left_out)
-    _leave_out(records, records[role].duplicated(), "repeat", left_out)
+    records = _without(records, records[role].isin(used), "text that the data has", left_out)
+    records = _without(records, records[role].duplicated(), "repeat", left_out)
     if classes:
         members = problem.classes(records[problem.target_role])
         foreign = set() if members is None else set(members.index[~members.isin(classes)])
-        _leave_out(records, records.index.isin(foreign), "class that the data has not", left_out)
+        records = _without(records, records.index.isin(foreign), "class that the data has not", left_out)
     near = _near(settings, problem, records, [parts["validation"], parts["test"]])
-    _leave_out(records, near, "near duplicate of a validation or test text", left_out)
+    records = _without(records, near, "near duplicate of a validation or test text", left_out)
     records = records.reset_index(drop=True)
     return records, {"file": name, "records": len(records), "left_out": dict(left_out)}
 
@@ -81,15 +81,17 @@ def _read(settings: Settings, problem: Problem, path: Path) -> tuple[pd.DataFram
     return pd.concat(accepted, ignore_index=True), left_out
 
 
-def _leave_out(records: pd.DataFrame, where: Any, kind: str, left_out: Counter[str]) -> None:
-    """Drop rows in place, and count them."""
+def _without(records: pd.DataFrame, where: Any, kind: str, left_out: Counter[str]) -> pd.DataFrame:
+    """The records but for those `where`, which are counted."""
     rows = np.asarray(where, dtype=bool)
     if rows.any():
         left_out[kind] += int(rows.sum())
-        records.drop(index=records.index[rows], inplace=True)
+    return records[~rows]
 
 
-def _near(settings: Settings, problem: Problem, records: pd.DataFrame, kept: list[pd.DataFrame]) -> np.ndarray:
+def _near(
+    settings: Settings, problem: Problem, records: pd.DataFrame, kept: list[pd.DataFrame]
+) -> np.ndarray:
     """Whether each record is a near duplicate of one in `kept`, where such are looked for."""
     found = np.zeros(len(records), dtype=bool)
     if settings.preparation.near_duplicates == "off" or not len(records):

@@ -67,7 +67,14 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent, score=_score, count=_count, interval=_interval, p=_p_value, code=_code, cell=_cell, tint=_tint
+        percent=_percent,
+        score=_score,
+        count=_count,
+        interval=_interval,
+        p=_p_value,
+        code=_code,
+        cell=_cell,
+        tint=_tint,
     )
     return environment
 

@@ -90,7 +90,9 @@ class Density(Method):
 
         tokenizer, training = around.tokenizer, around.training
         if tokenizer is None or training is None:
-            raise SettingsError(f"`method.name` density reads texts, and the problem {around.problem} has none.")
+            raise SettingsError(
+                f"`method.name` density reads texts, and the problem {around.problem} has none."
+            )
         chosen, names = self.settings.density, around.head.label_names
         sets = around.head.kind == _SETS
         prefixes = prefix_tokens(chosen, names, sets, tokenizer)
@@ -197,7 +199,9 @@ class Density(Method):
             network.typical = tensors["typical"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"What {folder} says of its labels' densities cannot be read: {reason}") from error
+            raise ModelError(
+                f"What {folder} says of its labels' densities cannot be read: {reason}"
+            ) from error
         if wording.labels != len(around.head.label_names):
             raise ModelError(f"{folder / _FILE} is of {wording.labels} labels, and the model has others.")
         return network.eval()

@@ -34,7 +34,9 @@ def check_names(setting: str, given: Mapping[str, object], label_names: Sequence
     if unknown := [name for name in given if name not in label_names]:
         raise SettingsError(f"`{setting}` names {unknown[0]!r}, which is no label of the data ({known}).")
     if missing := [name for name in label_names if name not in given]:
-        raise SettingsError(f"`{setting}` says nothing of {missing[0]!r}; name every label of the data ({known}).")
+        raise SettingsError(
+            f"`{setting}` says nothing of {missing[0]!r}; name every label of the data ({known})."
+        )
 
 
 def words_before(settings: DensitySettings, label_names: Sequence[str], sets: bool) -> list[str]:

@@ -262,9 +262,7 @@ class DensityNetwork(nn.Module):
             )
         return cache, seen
 
-    def _chosen(
-        self, given: dict[str, Any], scored: torch.Tensor, wanted: torch.Tensor
-    ) -> torch.Tensor:
+    def _chosen(self, given: dict[str, Any], scored: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of the tokens `wanted` `(scored,)`, in float32."""
         if not self._separable:
             return -functional.cross_entropy(

@@ -108,5 +108,7 @@ class DensitySettings(Group):
         if self.absent.strip() and "{label}" not in self.absent:
             raise ValueError("`absent` has no `{label}`, so it says the same of every label")
         if self.adapt == "soft_tokens_only" and not self.soft_tokens:
-            raise ValueError("`adapt` is soft_tokens_only and `soft_tokens` is 0, so nothing would be trained")
+            raise ValueError(
+                "`adapt` is soft_tokens_only and `soft_tokens` is 0, so nothing would be trained"
+            )
         return self

@@ -22,5 +22,6 @@ class MethodSettings(Group):
         description="`top_layers`: how many of the last layers move with the head; 0 is the head alone.",
     )
     density: DensitySettings = Field(
-        default_factory=lambda: DensitySettings(), description="`density`: how it describes and learns labels."
+        default_factory=lambda: DensitySettings(),
+        description="`density`: how it describes and learns labels.",
     )

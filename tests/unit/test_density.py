@@ -27,7 +27,9 @@ def method(**density: Any) -> Any:
     return get_method(MethodSettings.model_validate({"name": "density", "density": density}))
 
 
-def surroundings(tokenizer: Any, texts: list[str], labels: list[Any], names: Any = NAMES, sets: bool = False) -> Any:
+def surroundings(
+    tokenizer: Any, texts: list[str], labels: list[Any], names: Any = NAMES, sets: bool = False
+) -> Any:
     kind = "multi-label-classification" if sets else "sequence-classification"
     ids = tokenizer(texts)["input_ids"]
     rows = [{"input_ids": one, "labels": label} for one, label in zip(ids, labels, strict=True)]
@@ -76,7 +78,9 @@ def test_without_the_end_only_the_words_count() -> None:
 def test_the_prior_can_be_given_and_length_normalised_scores_are_means() -> None:
     _, model, tokenizer = bigrams([0, 0, 1], prior={"bad": 0.9, "good": 0.1}, length_normalized=True)
     logits = model(**batch(tokenizer, ["a b"])).logits[0]
-    assert logits.tolist() == pytest.approx([LOG_GOOD / 3 + math.log(0.1), LOG_BAD / 3 + math.log(0.9)], abs=1e-4)
+    assert logits.tolist() == pytest.approx(
+        [LOG_GOOD / 3 + math.log(0.1), LOG_BAD / 3 + math.log(0.9)], abs=1e-4
+    )
 
 
 def test_each_objective_is_what_it_is_said_to_be() -> None:
@@ -95,10 +99,16 @@ def test_each_objective_is_what_it_is_said_to_be() -> None:
     }
     for (objective, normalization, weight), loss in expected.items():
         chosen, model, tokenizer = bigrams(
-            [0, 1, 1], prior="uniform", objective=objective, normalization=normalization, generative_weight=weight
+            [0, 1, 1],
+            prior="uniform",
+            objective=objective,
+            normalization=normalization,
+            generative_weight=weight,
         )
         outputs = model.train()(**batch(tokenizer, ["a b"]), labels=labels)
-        assert (outputs.logits is None) == (objective == "generative"), "others than the true label are computed"
+        assert (outputs.logits is None) == (objective == "generative"), (
+            "others than the true label are computed"
+        )
         found = chosen.loss(outputs, labels, lambda logits: functional.cross_entropy(logits, labels))
         assert float(found) == pytest.approx(loss, abs=1e-4), (objective, normalization)
 
@@ -122,7 +132,9 @@ def test_of_sets_each_label_is_decided_by_itself() -> None:
 def test_log_p_of_x_sums_over_the_labels() -> None:
     _, model, tokenizer = bigrams([0, 0, 1])
     density = model(**batch(tokenizer, ["a b"])).extras[0, 0]
-    assert float(density) == pytest.approx(math.log(0.6 * math.exp(LOG_GOOD) + 0.4 * math.exp(LOG_BAD)) / 3, abs=1e-4)
+    assert float(density) == pytest.approx(
+        math.log(0.6 * math.exp(LOG_GOOD) + 0.4 * math.exp(LOG_BAD)) / 3, abs=1e-4
+    )
 
 
 # -- against the plain network ------------------------------------------------------------------------
@@ -148,7 +160,9 @@ def test_one_pass_for_all_labels_says_what_the_plain_network_says_label_by_label
             ids = tokenizer(text)["input_ids"]  # ends with the tokenizer's own end
             assert ids[-1] == model.wording.end
             for label, name in enumerate(names):
-                before = network.get_input_embeddings()(torch.tensor(tokenizer(f"{name}:\n")["input_ids"][:-1]))
+                before = network.get_input_embeddings()(
+                    torch.tensor(tokenizer(f"{name}:\n")["input_ids"][:-1])
+                )
                 if soft:
                     before = torch.cat([before, model.soft_tokens[label]])
                 words = network.get_input_embeddings()(torch.tensor(ids))
@@ -176,7 +190,13 @@ def test_chunks_of_labels_change_neither_scores_nor_gradients(monkeypatch: pytes
         model.zero_grad()
         loss.backward()
         assert model.soft_tokens.grad.abs().sum() > 0
-        found.append((outputs.logits.detach(), model.soft_tokens.grad.clone(), model.network.lm_head.weight.grad.clone()))
+        found.append(
+            (
+                outputs.logits.detach(),
+                model.soft_tokens.grad.clone(),
+                model.network.lm_head.weight.grad.clone(),
+            )
+        )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
@@ -206,7 +226,11 @@ def test_a_network_whose_output_is_more_than_a_layer_is_asked_as_a_whole() -> No
 
 @pytest.mark.parametrize(
     ("adapt", "moving"),
-    [("full", {"network", "soft_tokens"}), ("soft_tokens_only", {"soft_tokens"}), ("top_layers", {"network", "soft_tokens"})],
+    [
+        ("full", {"network", "soft_tokens"}),
+        ("soft_tokens_only", {"soft_tokens"}),
+        ("top_layers", {"network", "soft_tokens"}),
+    ],
 )
 def test_what_is_adapted_below_is_chosen_by_name(adapt: str, moving: set[str]) -> None:
     tokenizer = tiny_tokenizer()
@@ -296,7 +320,10 @@ def test_of_three_labels_a_share_is_against_the_mixture_of_the_others_as_the_tex
     ("density", "sentence"),
     [
         ({"descriptions": {"good": " ", "bad": "x"}}, "the description of 'good' is empty"),
-        ({"descriptions": {"good": "Fine  words", "bad": "fine words"}}, "'good' and 'bad' have the same description"),
+        (
+            {"descriptions": {"good": "Fine  words", "bad": "fine words"}},
+            "'good' and 'bad' have the same description",
+        ),
         ({"template": ""}, "nothing stands for a label: `template` is empty and `soft_tokens` is 0"),
         ({"template": "A text:"}, "`template` has no `{label}`"),
         ({"absent": "A text:"}, "`absent` has no `{label}`"),
@@ -315,10 +342,16 @@ def test_settings_that_say_nothing_are_one_sentence(density: dict[str, Any], sen
     ("density", "sentence"),
     [
         ({"descriptions": {"good": "x"}}, "`method.density.descriptions` says nothing of 'bad'"),
-        ({"descriptions": {"good": "x", "bad": "y", "ugly": "z"}}, "names 'ugly', which is no label of the data"),
+        (
+            {"descriptions": {"good": "x", "bad": "y", "ugly": "z"}},
+            "names 'ugly', which is no label of the data",
+        ),
         ({"prior": {"good": 0.5, "bad": 0.4}}, "`method.density.prior` adds up to 0.9 instead of 1"),
         ({"prior": {"good": 0.5, "worse": 0.5}}, "`method.density.prior` names 'worse'"),
-        ({"adapt": "everything"}, "`method.density.adapt` is 'everything'; choose one of soft_tokens_only, full"),
+        (
+            {"adapt": "everything"},
+            "`method.density.adapt` is 'everything'; choose one of soft_tokens_only, full",
+        ),
         ({"adapt": "density"}, "`method.density.adapt` is 'density'"),
     ],
 )
