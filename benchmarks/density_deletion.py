@@ -2,12 +2,13 @@
 
     python -m benchmarks.density_deletion --name sst2
 
-The deletion test (Samek et al. 2017; for words Nguyen 2018): of each text a growing part of its words is removed,
-those with the largest share in the prediction first, or at random (mean of three draws), or the smallest first; and
-for comparison those that occlusion names (`--occlusion`). The steeper accuracy falls for the first against the
-random one, the better the words were named. Texts are of the validation part, and no longer than `--words`. The
-model must have been trained by `method.name: density`; model and data are those of the project at hand. Writes
-`benchmarks/results/density_deletion-NAME.json` and `.svg`; records that are in the file are not asked again.
+The deletion test (Samek et al. 2017; for words Nguyen 2018): of each text a growing part of its words is
+removed, those with the largest share in the prediction first, or at random (mean of three draws), or the
+smallest first; and for comparison those that occlusion names (`--occlusion`). The steeper accuracy falls for
+the first against the random one, the better the words were named. Texts are of the validation part, and no
+longer than `--words`. The model must have been trained by `method.name: density`; model and data are those of
+the project at hand. Writes `benchmarks/results/density_deletion-NAME.json` and `.svg`; records that are in
+the file are not asked again.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def measure(predictor: Predictor, record: dict[str, Any], seed: int, occlusion: 
 
 
 def summary(found: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean curves, and how much lower accuracy lies for the largest shares than at random, with a 95% interval."""
+    """Mean curves, and how much lower accuracy lies for the largest shares than at random, with a 95%
+    interval.
+    """
     ways = [way for way in (FIRST, RANDOM, LAST, OCCLUSION) if all(way in one for one in found.values())]
     curves = {
         what: {

@@ -3,12 +3,12 @@
     python -m benchmarks.label_efficiency --data sst2
 
 All methods get the same k records of each class (drawn by the seed), the same validation and the same test
-records. The networks are adapted from one backbone by Catena's own engine for a number of optimiser steps that
-depends on k alone; rivals without a network learn from the same records. Methods whose settings this version does
-not know are left out with a note. Texts are read from `$CATENA_DATA` (default `../shared/data`), the backbone from
-`models/backbones/`. Raw results go into `benchmarks/results/label_efficiency-DATA.json` after each training, and
-what is there already is not trained again, so that the script can be stopped at any time. At the end the table is
-printed and `label_efficiency-DATA.svg` drawn.
+records. The networks are adapted from one backbone by Catena's own engine for a number of optimiser steps
+that depends on k alone; rivals without a network learn from the same records. Methods whose settings this
+version does not know are left out with a note. Texts are read from `$CATENA_DATA` (default `../shared/data`),
+the backbone from `models/backbones/`. Raw results go into `benchmarks/results/label_efficiency-DATA.json`
+after each training, and what is there already is not trained again, so that the script can be stopped at any
+time. At the end the table is printed and `label_efficiency-DATA.svg` drawn.
 
 Settings were fixed beforehand and are the same for all data sets, but for the words that describe the labels.
 """
@@ -49,7 +49,8 @@ BATCH = 8
 class DataSet:
     """Texts and labels for training and for the test, and what the labels are called before a text.
 
-    `max_length` is in tokens: of Chinese, the backbone's vocabulary spells most characters in two or three bytes.
+    `max_length` is in tokens: of Chinese, the backbone's vocabulary spells most characters in two or three
+    bytes.
     """
 
     train: pd.DataFrame
@@ -142,10 +143,11 @@ def steps_for(k: int | None) -> int:
 
 
 def draw(table: pd.DataFrame, k: int | None, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`k` records of each class (all that are left for `None`), and the validation records, which never overlap.
+    """`k` records of each class (all that are left for `None`), and the validation records, which never
+    overlap.
 
-    The validation part of few-label runs is small as well: as many records as there are to learn from, at most
-    `VALIDATION`, so that no run knows more labels than it tells of twice over.
+    The validation part of few-label runs is small as well: as many records as there are to learn from, at
+    most `VALIDATION`, so that no run knows more labels than it tells of twice over.
     """
     shuffled = table.sample(frac=1.0, random_state=seed)
     order = shuffled.groupby("label").cumcount()
@@ -281,7 +283,8 @@ def adapted(
             engine = Engine(
                 model, problem, method, settings.training, plan_for(data, settings.training, seed),
                 data.training, data.validation,
-                folder=folder / "checkpoints", device=device, pad_token_id=int(tokenizer.pad_token_id), seed=seed,
+                folder=folder / "checkpoints", device=device, pad_token_id=int(tokenizer.pad_token_id),
+                seed=seed,
                 class_weights=None, on_row=lambda row: None,
             )  # fmt: skip
             engine.fit()
@@ -300,7 +303,6 @@ def adapted(
     )
     chances = np.exp(logits - logits.max(1, keepdims=True))
     chances /= chances.sum(1, keepdims=True)
-    del model, network
     gc.collect()
     return np.asarray(labels, dtype=object)[logits.argmax(1)], chances, trained
 

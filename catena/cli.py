@@ -254,7 +254,7 @@ def generate(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the draws.")] = 0,
 ) -> None:
-    """Write new texts of chosen labels, with a model of the method density; for the training of another one."""
+    """Write new texts of chosen labels, with a model of the method density."""
     from catena.bulk import write_table
     from catena.generated import generate_records
     from catena.predictor import Predictor

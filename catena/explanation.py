@@ -69,7 +69,8 @@ class Explained:
 class Explanation:
     """A record as the model read it, what was predicted, and an explanation of each claim in that.
 
-    Effects are `exact` where they are parts of the score itself (`catena.token_shares`), and nothing was left out.
+    Effects are `exact` where they are parts of the score itself (`catena.token_shares`), and nothing was left
+    out.
     """
 
     inputs: Mapping[str, str]

@@ -31,15 +31,16 @@ def generate_records(
 ) -> pd.DataFrame:
     """`count` new texts of each label: input, target, `generated` and what the model itself thinks of them.
 
-    Empty and broken texts, repeats and texts without an end are left out and drawn anew, and so are those to whose label the
-    model gives less than `least_confidence`; where many are, fewer than `count` come out. `labels` empty are
-    all. Raises `SettingsError` for a label that the model does not know, `ModelError` where it cannot write.
+    Empty and broken texts, repeats and texts without an end are left out and drawn anew, and so are those to
+    whose label the model gives less than `least_confidence`; where many are, fewer than `count` come out.
+    `labels` empty are all. Raises `SettingsError` for a label that the model does not know, `ModelError`
+    where it cannot write.
     """
     problem = predictor.problem
     if not predictor.method.writes_inputs:
         raise ModelError(
-            f"This model was adapted by the method {predictor.method.name}, which does not learn how texts of a "
-            "label read; train one with `method.name: density`."
+            f"This model was adapted by the method {predictor.method.name}, which does not learn how "
+            "texts of a label read; train one with `method.name: density`."
         )
     known = predictor.label_names
     for label in labels:

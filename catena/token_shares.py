@@ -1,7 +1,7 @@
 """What each token of a text adds to the log-odds of a label, where the model's method knows it exactly.
 
-Nothing is left out and asked again, as in `catena.explanation`: the shares are parts of the score itself, and with
-what belongs to no token (the prior, the end of the text) they add up to the log-odds of the prediction.
+Nothing is left out and asked again, as in `catena.explanation`: the shares are parts of the score itself, and
+with what belongs to no token (the prior, the end of the text) they add up to the log-odds of the prediction.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from catena.explanation import Explained, Explanation, Piece, check_inputs, words_of
 from catena.errors import DataError, SettingsError
+from catena.explanation import Explained, Explanation, Piece, check_inputs, words_of
 
 if TYPE_CHECKING:
     from catena.predictor import Predictor
@@ -37,8 +37,9 @@ def explain_by_shares(
 ) -> Explanation:
     """Explain the prediction for one record, or how far it is from a class that is asked `about`.
 
-    Tokens are put together to words (of scripts without spaces, to characters), or with `by_token` only as far as
-    they are parts of one character. Without `clean`, the text is clean already. Raises `SettingsError` where the model does not know its tokens' shares.
+    Tokens are put together to words (of scripts without spaces, to characters), or with `by_token` only as
+    far as they are parts of one character. Without `clean`, the text is clean already. Raises `SettingsError`
+    where the model does not know its tokens' shares.
     """
     problem = predictor.problem
     if not has_shares(predictor):
@@ -93,8 +94,8 @@ def explained_records(
 ) -> list[dict[str, Any]]:
     """Up to `most` of the records explained, half of them not `right` `(records,)`, as pages show them.
 
-    They are the first by `id`, a hash of their content, so the same in each run and not chosen for looks. None
-    where the model does not know its tokens' shares.
+    They are the first by `id`, a hash of their content, so the same in each run and not chosen for looks.
+    None where the model does not know its tokens' shares.
     """
     from catena.explanation_views import shown_claims
 
@@ -124,8 +125,8 @@ def token_offsets(predictor: Predictor, text: str, ids: Sequence[int]) -> list[S
     found = tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=settings.max_length)
     if list(found["input_ids"]) != list(ids):
         raise SettingsError(
-            f"The problem {predictor.problem.name} reads other tokens than those of its text, so they have no "
-            "place in it; explain it with `--by occlusion`."
+            f"The problem {predictor.problem.name} reads other tokens than those of its text, so they "
+            "have no place in it; explain it with `--by occlusion`."
         )
     return [(int(start), int(end)) for start, end in found["offset_mapping"]]
 
@@ -145,10 +146,11 @@ def token_spans(text: str, offsets: Sequence[Span]) -> list[Span | None]:
 def join_tokens(
     text: str, spans: Sequence[Span | None], words: Sequence[Span]
 ) -> tuple[list[Span], np.ndarray]:
-    """Tokens → stretches of text that share no character, and no word; and the stretch of each token `(tokens,)`.
+    """Tokens → stretches of text that share no character, and no word; and the stretch of each token
+    `(tokens,)`.
 
-    Tokens of one character (bytes of scripts with many) come together, and those that have a word of `words` in
-    common. White space counts to what follows it, at the end to what is before.
+    Tokens of one character (bytes of scripts with many) come together, and those that have a word of `words`
+    in common. White space counts to what follows it, at the end to what is before.
     """
     pieces: list[Span] = []
     places = np.zeros(len(spans), dtype=np.int64)

@@ -30,19 +30,20 @@ def generated_records(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The records of `preparation.augmentation.generated` that may be learned from, and what was left out.
 
-    Left out are those that cannot be used, that have a class which the data has not, that repeat a text of any
-    part, and near duplicates of validation and test texts: a model may have learned them by heart. Raises
+    Left out are those that cannot be used, that have a class which the data has not, that repeat a text of
+    any part, and near duplicates of validation and test texts: a model may have learned them by heart. Raises
     `DataError` for a file that cannot be read, or holds records that are not marked as generated.
     """
     name = str(settings.preparation.augmentation.generated)
     if not problem.tokenizes or len(problem.input_roles) != 1 or not problem.truncates:
         raise SettingsError(
-            f"`preparation.augmentation.generated` adds texts, and the records of {problem.name} are more than a "
-            "text and its target; leave it out."
+            f"`preparation.augmentation.generated` adds texts, and the records of {problem.name} are "
+            "more than a text and its target; leave it out."
         )
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(
-            f"`preparation.augmentation.generated`: {name} lies outside data/raw/{folder.name}; name a file within."
+            f"`preparation.augmentation.generated`: {name} lies outside data/raw/{folder.name}; name a "
+            "file within."
         )
     role = problem.input_roles[0]
     records, left_out = _read(settings, problem, folder / name)
@@ -70,8 +71,8 @@ def _read(settings: Settings, problem: Problem, path: Path) -> tuple[pd.DataFram
         if not marks.isin(_TRUE).all():
             row = batch.records["row"][~marks.isin(_TRUE)].iloc[0]
             raise DataError(
-                f"{path.name}, row {row}: the column `{MARK}` is not true, so it is no record that a model wrote; "
-                "real records belong into `data.train`."
+                f"{path.name}, row {row}: the column `{MARK}` is not true, so it is no record that a "
+                "model wrote; real records belong into `data.train`."
             )
         good, bad = screen.apply(batch, path.name)
         accepted.append(good)

@@ -273,7 +273,7 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
     report["generated"] = None
     if settings.preparation.augmentation.generated is not None:
         written, report["generated"] = generated_records(settings, problem, folder, parts, classes)
-        written = written.assign(augmented=True, **{name: "" for name in settings.data.keep})
+        written = written.assign(augmented=True, **dict.fromkeys(settings.data.keep, ""))
         texts, labels = (written[name].tolist() for name in (problem.input_roles[0], problem.target_role))
         written["id"] = [f"{name}-g" for name in unique_ids(texts, labels)]
         parts["train"] = pd.concat([parts["train"], written], ignore_index=True)[parts["train"].columns]

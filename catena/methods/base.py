@@ -62,8 +62,9 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a trained network says of the validation part: `outputs` `(records, outputs)`, the `extras` that the
-    method names `(records, extras)`, and the true `labels` as in the features."""
+    """What a trained network says of the validation part: `outputs` `(records, outputs)`, the `extras` that
+    the method names `(records, extras)`, and the true `labels` as in the features.
+    """
 
     outputs: np.ndarray
     extras: np.ndarray
@@ -83,8 +84,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a causal language model goes on from to write a text of one label: embeddings `(1, tokens, hidden)`,
-    and the token that ends the text."""
+    """What a causal language model goes on from to write a text of one label: embeddings `(1, tokens,
+    hidden)`, and the token that ends the text.
+    """
 
     network: PreTrainedModel
     embeddings: torch.Tensor
@@ -108,7 +110,7 @@ class Method(ABC):
     #: Whether the network's forward pass in training is to be given the labels as well.
     reads_labels: ClassVar[bool] = False
     #: Numbers it says of each record beside the problem's outputs, and what they mean: further columns of
-    #: predictions, from the `extras` `(batch, extras)` that the network's forward pass gives with its `logits`.
+    #: predictions, from the `extras` `(batch, extras)` that the network gives with its `logits`.
     extras: ClassVar[Mapping[str, str]] = {}
     #: Whether each token's share in a prediction is known (`token_shares`).
     explains: ClassVar[bool] = False

@@ -1,12 +1,12 @@
 """Chain-of-Density: a causal language model learns log P(x|y), and Bayes' rule classifies.
 
 The label y is words before the text, learned soft tokens, or both; P(y|x) is P(x|y) P(y) over its sum for all
-labels. A generative classifier of the kind of Yogatama et al. 2017 (arXiv 1703.01898) on a pretrained network,
-which without training is noisy-channel prompting (Min et al. 2022, arXiv 2108.04106).
+labels. A generative classifier of the kind of Yogatama et al. 2017 (arXiv 1703.01898) on a pretrained
+network, which without training is noisy-channel prompting (Min et al. 2022, arXiv 2108.04106).
 
 What is minimised is λ · -log P(x|y) / (mean tokens of a training text) + (1 - λ) · -log P(y|x). With λ = 1
-(`generative`) only the true label's text is looked at; with λ = 0 (`discriminative`) nothing holds the language
-model to being one.
+(`generative`) only the true label's text is looked at; with λ = 0 (`discriminative`) nothing holds the
+language model to being one.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Density(Method):
         super().check(problem, head)
         if len(head.label_names) < (1 if head.kind == _SETS else 2):
             raise SettingsError(
-                f"`method.name` density tells labels apart, and the problem {problem} has no two of them; see "
-                "the table of methods and problems in the manual."
+                f"`method.name` density tells labels apart, and the problem {problem} has no two of "
+                "them; see the table of methods and problems in the manual."
             )
         self.inner.check(problem, self.head(head))
 

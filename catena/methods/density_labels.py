@@ -79,13 +79,14 @@ def prefix_tokens(
         for number, prefix in enumerate(prefixes):
             if not prefix:
                 raise SettingsError(
-                    f"What stands before texts of {names[number]!r} is no token, and there are no soft tokens."
+                    f"What stands before texts of {names[number]!r} is no token, and there are no soft "
+                    "tokens."
                 )
             twin = seen.setdefault(tuple(prefix), number)
             if twin != number:
                 raise SettingsError(
-                    f"{names[twin]!r} and {names[number]!r} have the same words before a text (as the tokenizer "
-                    "reads them), so nothing tells them apart; see `method.density.descriptions`."
+                    f"{names[twin]!r} and {names[number]!r} have the same words before a text (as the "
+                    "tokenizer reads them), so nothing tells them apart; see `method.density.descriptions`."
                 )
     return prefixes
 

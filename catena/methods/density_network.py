@@ -2,10 +2,11 @@
 
     log P(x|y) = Σ_t log P(x_t | x_<t, y)
 
-A label is what stands before the text: words, learned soft tokens, or both. The text is tokenized by itself, so
-that it is the same tokens whatever stands before it, and the first of them depends on the label, too. All texts
-and labels go through the network in one batch, or in a few where that would be too large; what stands before the
-texts is short and the same for all, so it is computed once for each label and its keys and values are shared.
+A label is what stands before the text: words, learned soft tokens, or both. The text is tokenized by itself,
+so that it is the same tokens whatever stands before it, and the first of them depends on the label, too. All
+texts and labels go through the network in one batch, or in a few where that would be too large; what stands
+before the texts is short and the same for all, so it is computed once for each label and its keys and values
+are shared.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _SCORED = 1024
 class Wording:
     """What stands before a text for each condition, in tokens, and how texts begin and end.
 
-    The conditions are the labels; where each label is there or not by itself (`sets`), they are all labels being
-    there, then all being absent. `begins` and `ends` are how many tokens the tokenizer puts around a text;
-    they are none of its own. `end` is the token that ends a text.
+    The conditions are the labels; where each label is there or not by itself (`sets`), they are all labels
+    being there, then all being absent. `begins` and `ends` are how many tokens the tokenizer puts around a
+    text; they are none of its own. `end` is the token that ends a text.
     """
 
     prefixes: tuple[tuple[int, ...], ...]
@@ -70,11 +71,11 @@ class Texts:
 class DensityOutput:
     """What a batch was given.
 
-    `logits` `(batch, labels)` are joint scores, so that their softmax (of sets: their sigmoid) is P(y|x); `None`
-    where only the true labels were looked at. `extras` `(batch, 2)` are log P(x) a token in nats, and the share of
-    the validation texts that are less likely, in percent (not a number before calibration). `cost` `(batch,)`
-    is -log P(x | true label) in the network's `unit`, in training; of sets the mean over the labels, each there
-    or absent.
+    `logits` `(batch, labels)` are joint scores, so that their softmax (of sets: their sigmoid) is P(y|x);
+    `None` where only the true labels were looked at. `extras` `(batch, 2)` are log P(x) a token in nats, and
+    the share of the validation texts that are less likely, in percent (not a number before calibration).
+    `cost` `(batch,)` is -log P(x | true label) in the network's `unit`, in training; of sets the mean over
+    the labels, each there or absent.
     """
 
     logits: torch.Tensor | None
@@ -202,7 +203,9 @@ class DensityNetwork(nn.Module):
     # -- the network ---------------------------------------------------------------------------
 
     def token_scores(self, texts: Texts, conditions: torch.Tensor) -> torch.Tensor:
-        """log P(x_t | x_<t, y) `(batch, m, length + 1)` for `conditions` `(batch, m)`; 0 where nothing counts."""
+        """log P(x_t | x_<t, y) `(batch, m, length + 1)` for `conditions` `(batch, m)`; 0 where nothing
+        counts.
+        """
         rows, width = texts.targets.shape
         limit = _TOKENS_IN_TRAINING if torch.is_grad_enabled() else _TOKENS
         at_once = max(1, limit // (rows * width))

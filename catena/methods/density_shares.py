@@ -1,10 +1,10 @@
 """How the odds of a label move from token to token of a text.
 
 With J_y(t) = log P(y) + Σ_{u≤t} log P(x_u | x_<u, y), the odds of y against all other labels together are
-O_y(t) = J_y(t) - log Σ_{y'≠y} exp J_{y'}(t). Token t's share is O_y(t) - O_y(t-1), which is
-log P(x_t | x_<t, y) - log P(x_t | x_<t, not y): "not y" is the mixture of the other labels, each with the weight
-that the text so far gives it. The shares and O_y(0), the odds of the prior, add up to the log-odds of P(y|x)
-exactly. Of two labels, "not y" is the other one, and a share is the plain log-likelihood ratio.
+O_y(t) = J_y(t) - log Σ_{y'≠y} exp J_{y'}(t). Token t's share is O_y(t) - O_y(t-1), which is log P(x_t | x_<t,
+y) - log P(x_t | x_<t, not y): "not y" is the mixture of the other labels, each with the weight that the text
+so far gives it. The shares and O_y(0), the odds of the prior, add up to the log-odds of P(y|x) exactly. Of
+two labels, "not y" is the other one, and a share is the plain log-likelihood ratio.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class AugmentationSettings(Group):
     classes: tuple[str, ...] | None = Field(None, description="Augment only these classes; by default all.")
     generated: str | None = Field(
         None,
-        description="File in the data folder of records that a model wrote, as `catena generate` makes it; they "
-        "join the training part alone.",
+        description="File in the data folder of records that a model wrote, as `catena generate` makes "
+        "it; they join the training part alone.",
     )
 
 

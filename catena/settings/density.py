@@ -15,8 +15,8 @@ class DensitySettings(Group):
     template: str = Field(
         "{label}:\n",
         max_length=2000,
-        description="Words before the text, with `{label}` for the label or its description; empty where soft "
-        "tokens alone stand for the label.",
+        description="Words before the text, with `{label}` for the label or its description; empty where "
+        "soft tokens alone stand for the label.",
     )
     descriptions: dict[str, str] | None = Field(
         None, description="What each label is called in `template`, as `label: text`; by default its name."
@@ -54,8 +54,8 @@ class DensitySettings(Group):
     )
     score_end: bool = Field(
         True,
-        description="Whether the end of the text counts as a token of it, without which log P(text | label) is "
-        "no density over texts and generated texts do not know where to end.",
+        description="Whether the end of the text counts as a token of it, without which log P(text | "
+        "label) is no density over texts and generated texts do not know where to end.",
     )
     prior: Literal["learned", "uniform"] | dict[str, float] = Field(
         "learned",

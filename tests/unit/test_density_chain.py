@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -29,7 +30,10 @@ from catena.training.tokenizer import learn_tokenizer
 from catena.training.tokens import write_tokens
 from tests.tiny_model import build_tiny_model
 
-SEASONS = {"warm": "sun beach heat 热 summer sand".split(), "cold": "snow ice frost 冷 winter coat".split()}
+SEASONS = {
+    "warm": ["sun", "beach", "heat", "热", "summer", "sand"],
+    "cold": ["snow", "ice", "frost", "冷", "winter", "coat"],
+}
 TOKENIZATION = {"tokenizer": "bpe", "vocabulary_size": 330, "max_length": 24}
 PARAMS: dict[str, Any] = {
     "seed": 5,
@@ -249,7 +253,7 @@ def test_joined_tokens_share_no_character_and_no_word_and_each_has_a_place(text:
     spans = token_spans(text, offsets)
     for words in ((), words_of(text)):
         pieces, places = join_tokens(text, spans, words)
-        assert all(one[1] <= other[0] for one, other in zip(pieces, pieces[1:], strict=False))
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(pieces))
         assert len(places) == len(spans)
         for span, place in zip(spans, places, strict=True):
             if span is not None:
