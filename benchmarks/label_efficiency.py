@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
 
 from benchmarks.machine import describe
 from catena.errors import CatenaError
@@ -119,12 +121,12 @@ SETS: dict[str, Callable[[], DataSet]] = {"sst2": sst2, "phrasebank": phrasebank
 METHODS: dict[str, dict[str, Any]] = {
     "TF-IDF, logistic regression": {},
     "head: full fine-tuning": {"method": {"name": "full"}, "rate": 5e-5},
-    "head: LoRA": {"method": {"name": "peft", "peft": {"kind": "lora"}}, "rate": 5e-4},
+    "head: LoRA": {"method": {"name": "lora"}, "rate": 5e-4},
     "density: not trained": {"density": {}, "steps": 0},
     "density: generative": {"density": {"objective": "generative"}, "rate": 5e-5},
     "density: hybrid": {"density": {"objective": "hybrid", "generative_weight": 0.5}, "rate": 5e-5},
     "density: discriminative": {"density": {"objective": "discriminative"}, "rate": 5e-5},
-    "prompt: zero-shot": {"method": {"name": "prompt"}, "steps": 0},
+    "density: hybrid, LoRA": {"density": {"objective": "hybrid", "adapt": "lora"}, "rate": 5e-4},
 }
 #: Methods that are trained in a table by default; the others by `--methods`.
 DEFAULT = (
@@ -329,7 +331,8 @@ def figure(results: Mapping[str, Any], sizes: Sequence[str], path: Path, title: 
 
     drawn = Figure(figsize=(7, 4.2), layout="constrained")
     axes = drawn.subplots()
-    for name, style in zip(METHODS, ("o-", "s-", "^-", "d:", "v-", "P-", "X-", "*:"), strict=True):
+    styles = itertools.cycle(("o-", "s-", "^-", "d:", "v-", "P-", "X-", "h-", "*:"))
+    for name, style in zip(METHODS, styles, strict=False):
         points = []
         for at, size in enumerate(sizes):
             found = [
@@ -352,7 +355,12 @@ def main() -> None:
     """Train what is missing, then print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", choices=[*SETS], required=True)
-    parser.add_argument("--methods", nargs="*", choices=[*METHODS], default=[*DEFAULT])
+    parser.add_argument("--methods", nargs="*", help="names of `METHODS`; by default those of `DEFAULT`")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        help="YAML of further methods: `name: {method: settings, rate: learning rate, steps: 0 to train nothing}`",
+    )
     parser.add_argument("--labels", nargs="*", type=int, default=[*LABELS], help="labels a class")
     parser.add_argument("--seeds", nargs="*", type=int, default=[*SEEDS])
     parser.add_argument("--all", action="store_true", help="also with all labels, with the first seed")
@@ -363,6 +371,13 @@ def main() -> None:
         "--seconds", type=float, default=float("inf"), help="begin no training after this long"
     )
     options = parser.parse_args()
+    more = {}
+    if options.also is not None:
+        more = YAML(typ="safe").load(options.also.read_text(encoding="utf-8"))
+        METHODS.update(more)
+    methods = options.methods or [*DEFAULT, *more]
+    if strange := [name for name in methods if name not in METHODS]:
+        raise SystemExit(f"There is no method {strange[0]!r}; there are {', '.join(METHODS)}.")
     if not DATA.is_dir():
         raise SystemExit(f"There is no data in {DATA}; set CATENA_DATA.")
     begun = time.monotonic()
@@ -378,7 +393,7 @@ def main() -> None:
     unknown: set[str] = set()
     for k in sizes:
         for seed in options.seeds if k is not None else options.seeds[:1]:
-            for name in options.methods:
+            for name in methods:
                 size = "all" if k is None else str(k)
                 fixed = METHODS[name].get("steps") == 0  # the same whatever there is to learn from
                 key = f"{name}/{size}/{seed}"

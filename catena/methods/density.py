@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,13 +39,17 @@ if TYPE_CHECKING:
 
 _FILE, _TENSORS = "density.json", "density.safetensors"
 _SETS = "multi-label-classification"
+#: Methods that stand before a text themselves; soft tokens are what density has in their place.
+_PREFIXED = frozenset({"prefix_tuning", "prompt_tuning"})
 #: Spread of what the logarithm of the temperature is taken to be beforehand: few validation records that are
 #: all right must not make a model certain.
 _SPREAD = 2.0
 
 
 class Density(Method):
-    """Classification with any number of labels, and sets of labels, each by itself there or absent."""
+    """A causal language model learns how likely a text is under each label, and Bayes' rule classifies; every
+    token explains its share.
+    """
 
     name = "density"
     heads: ClassVar[frozenset[str] | None] = frozenset({"sequence-classification", _SETS})
@@ -56,7 +61,7 @@ class Density(Method):
     explains = True
     writes_inputs = True
 
-    @property
+    @cached_property
     def inner(self) -> Method:
         """The method by which the language model below is adapted."""
         from catena.methods import METHODS
@@ -64,8 +69,9 @@ class Density(Method):
         name = self.settings.density.adapt
         if name == "soft_tokens_only":
             return _Frozen(self.settings)
-        if name not in METHODS or name == self.name or METHODS[name].heads is not None:
-            known = ["soft_tokens_only", *(key for key in METHODS if METHODS[key].heads is None)]
+        known = [key for key in METHODS if METHODS[key].heads is None and key not in _PREFIXED]
+        if name not in known:
+            known = ["soft_tokens_only", *known]
             raise SettingsError(f"`method.density.adapt` is {name!r}; choose one of {', '.join(known)}.")
         return METHODS[name](self.settings)
 
