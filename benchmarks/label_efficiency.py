@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument(
         "--also",
         type=Path,
-        help="YAML of further methods: `name: {method: settings, rate: learning rate, steps: 0 to train nothing}`",
+        help="YAML of further methods: `name: {method: settings, rate: learning rate, steps: 0}`",
     )
     parser.add_argument("--labels", nargs="*", type=int, default=[*LABELS], help="labels a class")
     parser.add_argument("--seeds", nargs="*", type=int, default=[*SEEDS])

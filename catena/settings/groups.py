@@ -249,8 +249,8 @@ class Settings(Group):
             for name, unused in (("class_weights", "none"), ("label_smoothing", 0.0)):
                 if getattr(self.training, name) != unused:
                     raise ValueError(
-                        f"`training.{name}` says nothing to `method.density.objective` generative, which does "
-                        f"not tell labels apart in training; set it to {unused}, or choose hybrid"
+                        f"`training.{name}` says nothing to `method.density.objective` generative, which "
+                        f"does not tell labels apart in training; set it to {unused}, or choose hybrid"
                     )
         return self
 

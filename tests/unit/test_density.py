@@ -341,7 +341,7 @@ def test_settings_that_say_nothing_are_one_sentence(density: dict[str, Any], sen
 def test_weights_of_labels_mean_nothing_where_labels_are_not_told_apart() -> None:
     method = {"name": "density", "density": {"objective": "generative"}}
     for training in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
-        with pytest.raises(SettingsError, match="says nothing to `method.density.objective` generative"):
+        with pytest.raises(SettingsError, match=r"says nothing to `method\.density\.objective` generative"):
             parse_settings({"method": method, "training": training})
 
 

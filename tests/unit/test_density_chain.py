@@ -126,7 +126,7 @@ def test_of_sets_each_label_is_predicted_explained_and_written_by_itself(
     tokenizer = learn_tokenizer(texts(96, 1)[0], settings)
     for part, seed in (("train", 1), ("validation", 2)):
         some, labels = texts(40, seed)
-        mixed = [f"{one} {other}" for one, other in zip(some, some[1:], strict=False)]
+        mixed = [f"{one} {other}" for one, other in itertools.pairwise(some)]
         member = [[1 - label, label] for label in labels] + [[1, 1]] * len(mixed)
         features = {"input_ids": tokenizer([*some, *mixed])["input_ids"], "labels": member}
         write_tokens(sets / f"{part}.arrow", [features])
