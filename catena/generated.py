@@ -52,9 +52,8 @@ def generate_records(
     parts = []
     for label in labels or known:
         texts = _texts(predictor, known.index(label), label, count, settings, least_confidence)
-        parts.append(
-            texts.assign(**{problem.target_role: problem.expected(label, {role: ""}, None), MARK: True})
-        )
+        texts[problem.target_role], texts[MARK] = problem.expected(label, {role: ""}, None), True
+        parts.append(texts)
     table = pd.concat(parts, ignore_index=True)
     columns = [role, problem.target_role, MARK, "confidence"]
     return table[columns + [name for name in table if name not in columns]]

@@ -119,7 +119,7 @@ def explained_records(
 
 def token_offsets(predictor: Predictor, text: str, ids: Sequence[int]) -> list[Span]:
     """Where each of the tokens `ids` stands in the text; `(0, 0)` for those that do not."""
-    tokenizer = predictor.tokenizer
+    tokenizer: Any = predictor.tokenizer
     settings = predictor.tokenization
     tokenizer.truncation_side = settings.truncation_side
     found = tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=settings.max_length)

@@ -141,7 +141,7 @@ class Density(Method):
         self, outputs: Any, labels: torch.Tensor, of_logits: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         share = self.generative
-        cost = outputs.cost.mean()
+        cost: torch.Tensor = outputs.cost.mean()
         if share == 1.0:
             return cost
         told_apart = of_logits(outputs.logits)

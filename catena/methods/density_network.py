@@ -100,7 +100,7 @@ class DensityNetwork(nn.Module):
         self,
         network: Any,
         wording: Wording,
-        log_prior: Sequence[float],
+        log_prior: Sequence[float] | torch.Tensor,
         soft_tokens: torch.Tensor | None = None,
         only_true: bool = False,
     ) -> None:
@@ -130,11 +130,10 @@ class DensityNetwork(nn.Module):
     ) -> DensityOutput:
         texts = self.texts(input_ids, attention_mask)
         if labels is not None and self.only_true:
-            true = self._true_conditions(labels)
-            cost = -self.token_scores(texts, true).sum(-1).mean(1) / self.unit
-            return DensityOutput(None, cost=cost)
+            true = self.token_scores(texts, self._true_conditions(labels)).sum(-1)
+            return DensityOutput(None, cost=-true.mean(1) / self.unit)
         likelihoods = self.token_scores(texts, self._all_conditions(texts)).sum(-1)
-        cost = None
+        cost: torch.Tensor | None = None
         if labels is not None:
             cost = -likelihoods.gather(1, self._true_conditions(labels)).mean(1) / self.unit
         return DensityOutput(self._logits(likelihoods, texts), self._density(likelihoods, texts), cost)
@@ -152,7 +151,7 @@ class DensityNetwork(nn.Module):
         """`extras`; log P(x) is over all labels, of sets the mean of what each label says of it."""
         joint = likelihoods + self.log_prior
         if self.wording.sets:
-            joint = joint.unflatten(1, (2, -1))
+            joint = joint.view(len(joint), 2, -1)
         total = joint.logsumexp(1)
         total = total.mean(1) if self.wording.sets else total
         density = total / texts.scored.sum(1).clamp(min=1)
@@ -209,7 +208,7 @@ class DensityNetwork(nn.Module):
         rows, width = texts.targets.shape
         limit = _TOKENS_IN_TRAINING if torch.is_grad_enabled() else _TOKENS
         at_once = max(1, limit // (rows * width))
-        chunks = conditions.split(at_once, dim=1)
+        chunks = [conditions[:, at : at + at_once] for at in range(0, conditions.shape[1], at_once)]
         if len(chunks) == 1:
             return self._scores(texts, conditions)
         if torch.is_grad_enabled():
@@ -277,10 +276,13 @@ class DensityNetwork(nn.Module):
             return -functional.cross_entropy(head(hidden).float(), wanted, reduction="none")
         # Rounded to bfloat16, scores of 16 and more are off by up to 0.06, which adds up over a text.
         with torch.autocast(hidden.device.type, enabled=False):
+            parts = [slice(at, at + _SCORED) for at in range(0, max(len(wanted), 1), _SCORED)]
             return torch.cat(
                 [
-                    -functional.cross_entropy(head(states.float()).float(), ids, reduction="none")
-                    for states, ids in zip(hidden.split(_SCORED), wanted.split(_SCORED), strict=True)
+                    -functional.cross_entropy(
+                        head(hidden[one].float()).float(), wanted[one], reduction="none"
+                    )
+                    for one in parts
                 ]
             )
 
