@@ -226,7 +226,8 @@ class DensityNetwork(nn.Module):
         prefixes = [self.prefix(condition) for condition in asked.tolist()]
         before = max(map(len, prefixes))
         self._check_room(before + width)
-        padded = torch.stack([functional.pad(one, (0, 0, before - len(one), 0)) for one in prefixes])
+        # with an embedding that the network knows: what is masked must still be a number
+        padded = torch.stack([torch.cat([one[:1].expand(before - len(one), -1), one]) for one in prefixes])
         sizes = torch.tensor([len(one) for one in prefixes], device=padded.device)
         cache, seen = self._before(padded[:, :-1], sizes - 1)
         cache.batch_select_indices(number) if before > 1 else None
