@@ -189,6 +189,13 @@ def explain(
         typer.Option("--class", help="Explain what speaks for this class instead of what is predicted."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="`shares`: what each word adds to the score, where the model knows (then the default); "
+            "`tokens`: the same of each token; `occlusion`: each word left out in turn."
+        ),
+    ] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text or image.")] = None,
     picture: Annotated[Path | None, typer.Option("--png", help="Draw the heat map of one image.")] = None,
     most: Annotated[
@@ -196,7 +203,7 @@ def explain(
     ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
-    """Which words, or patches of an image, carry a prediction: each is left out and the model asked again."""
+    """Which words, or patches of an image, carry a prediction: what each adds, or what is lost without it."""
     if not (texts or assigned):
         raise SettingsError("Give a text, or `--set role=text` for each input of a model that reads several.")
     if (page or picture) and len(texts or [""]) > 1:
@@ -207,13 +214,19 @@ def explain(
     from catena.inputs import given_records
     from catena.predictor import Predictor
     from catena.terminal import console
+    from catena.token_shares import explain_by_shares, has_shares
 
+    if by not in (None, "shares", "tokens", "occlusion"):
+        raise SettingsError(f"`--by` {by} is not one of shares, tokens, occlusion.")
     folder = _model_folder(model)
     # In full precision: effects of single words are small.
     predictor = Predictor.load(folder, precision="float32")
     for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
         record = {role: predictor.problem.read_argument(text) for role, text in record.items()}
-        explanation = ask(predictor, record, about=about, most_predictions=most)
+        if by == "occlusion" or (by is None and not has_shares(predictor)):
+            explanation = ask(predictor, record, about=about, most_predictions=most)
+        else:
+            explanation = explain_by_shares(predictor, record, about, by_token=by == "tokens")
         if as_json:
             print(json.dumps(explanation.as_dict(), ensure_ascii=False))
         else:
@@ -224,6 +237,43 @@ def explain(
         if picture is not None:
             write_picture(explanation, picture)
             print(f"The picture is in {picture}", file=sys.stderr)
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option(help="File for the records: .parquet, .csv or .jsonl.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Label to write texts of (repeatable); by default all."),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="Texts a label.")] = 20,
+    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="Below 1 likely tokens are drawn more often.")
+    ] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Draw among tokens that together have this probability.")
+    ] = 0.95,
+    most: Annotated[int, typer.Option("--max-tokens", min=1, max=8192, help="Longest text, in tokens.")] = 64,
+    confidence: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Keep texts to whose label the model gives at least this.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the draws.")] = 0,
+) -> None:
+    """Write new texts of chosen labels, with a model of the method density."""
+    from catena.bulk import write_table
+    from catena.generated import generate_records
+    from catena.predictor import Predictor
+    from catena.settings import DecodingSettings
+
+    settings = DecodingSettings(
+        strategy="sampling", temperature=temperature, top_p=top_p, max_new_tokens=most, seed=seed
+    )
+    predictor = Predictor.load(_model_folder(model))
+    records = generate_records(predictor, classes or [], count, settings, confidence)
+    write_table(output, records)
+    asked = count * len(classes or predictor.label_names)
+    print(f"{len(records):,} of {asked:,} records are in {output}")
 
 
 @app.command()

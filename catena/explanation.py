@@ -31,6 +31,7 @@ class Explained:
 
     `support` is what the claim measures of the whole input. `effects` `(pieces,)` are what is lost without a
     piece: in nats of log-odds where `odds`, else in the unit of `support`; `None` for the claim's own words.
+    `beside` names what no word adds, where the effects are exact: with them, it adds up to the log-odds.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Explained:
     support: float
     odds: bool
     effects: tuple[float | None, ...]
+    beside: tuple[tuple[str, float], ...] = ()
 
     def largest(self, count: int) -> list[int]:
         """Numbers of the pieces with the largest effects either way, the largest first."""
@@ -52,7 +54,11 @@ class Explained:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A record as the model read it, what was predicted, and an explanation of each claim in that."""
+    """A record as the model read it, what was predicted, and an explanation of each claim in that.
+
+    Effects are `exact` where they are parts of the score itself (`catena.token_shares`), and nothing was left
+    out.
+    """
 
     inputs: Mapping[str, str]
     prediction: str
@@ -61,6 +67,7 @@ class Explanation:
     truncated: bool
     #: What a piece is called, and several.
     called: tuple[str, str] = ("word", "words")
+    exact: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -68,12 +75,18 @@ class Explanation:
             "inputs": dict(self.inputs),
             "prediction": self.prediction,
             "truncated": self.truncated,
+            "by": "shares" if self.exact else "occlusion",
             "claims": [
                 {
                     "name": claim.name,
                     "measured": claim.measured,
                     "support": round(claim.support, 6),
                     "effects_in": "log-odds" if claim.odds else claim.measured,
+                    **(
+                        {"beside": {name: round(one, 6) for name, one in claim.beside}}
+                        if claim.beside
+                        else {}
+                    ),
                     self.called[1]: [
                         {**piece.as_dict(), "effect": None if effect is None else round(effect, 6)}
                         for piece, effect in zip(self.pieces, claim.effects, strict=True)

@@ -8,12 +8,12 @@ import numpy as np
 
 from catena.data.pictures import from_text, pixels, to_png
 from catena.errors import SettingsError
+from catena.evaluation.report import AGAINST, FOR
 from catena.explanation import Explained, Explanation
 from catena.files import complete_file
 from catena.problems.patches import Patch, heat_map
 
 #: Blue and orange, which people tell apart who see red and green alike.
-FOR, AGAINST = (31, 95, 191), (196, 100, 0)
 #: Pictures are enlarged to at least so many pixels a side, by a whole factor.
 _SIDE = 256
 #: How much of a pixel is colour where the effect is largest.

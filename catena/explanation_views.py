@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from catena.data.pictures import as_text
-from catena.evaluation.report import page_environment
+from catena.evaluation.report import AGAINST, FOR, page_environment
 from catena.explanation import Explained, Explanation
-from catena.explanation_pictures import AGAINST, FOR, heat_picture, image_patches
+from catena.explanation_pictures import heat_picture, image_patches
 from catena.files import complete_file
 from catena.problems.pieces import Piece
 
@@ -37,45 +37,63 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
                 line.append(one["text"], _style(one))
             console.print(line)
         _print_table(explanation, claim, console, several)
+        if claim.beside:
+            console.print(_sum(claim))
     if explanation.truncated:
         console.print("The text is longer than the model reads; what was cut off cannot count.")
 
 
 def write_page(explanation: Explanation, path: Path, model: str) -> None:
     """The same as one self-contained page, whole or not at all."""
-    environment = page_environment()
-    environment.filters["tint"] = _tint
-    text = environment.get_template("explanation.html.jinja").render(
-        model=model,
-        explanation=explanation,
-        claims=[
-            {
-                "name": claim.name,
-                "measured": claim.measured,
-                "support": claim.support,
-                "unit": _unit(claim),
-                "inputs": list(_texts(explanation, claim).items()),
-                "picture": _picture(explanation, claim),
-                "top": list(_top(explanation, claim)),
-            }
-            for claim in explanation.claims
-        ],
+    text = (
+        page_environment()
+        .get_template("explanation.html.jinja")
+        .render(model=model, explanation=explanation, claims=shown_claims(explanation))
     )
     with complete_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
+def shown_claims(explanation: Explanation) -> list[dict[str, Any]]:
+    """The claims as pages show them."""
+    return [
+        {
+            "name": claim.name,
+            "measured": claim.measured,
+            "support": claim.support,
+            "unit": _unit(claim),
+            "inputs": list(_texts(explanation, claim).items()),
+            "picture": _picture(explanation, claim),
+            "top": list(_top(explanation, claim)),
+            "sum": _sum(claim) if claim.beside else None,
+        }
+        for claim in explanation.claims
+    ]
+
+
 def _print_table(explanation: Explanation, claim: Explained, console: Console, several: bool) -> None:
     rows = list(_top(explanation, claim))
     if not rows:
-        console.print(f"No {explanation.called[0]} changes it when it is left out.")
+        if explanation.exact:
+            console.print("No word has a share in it.")
+        else:
+            console.print(f"No {explanation.called[0]} changes it when it is left out.")
         return
     table = Table(explanation.called[0], *(["input"] if several else []))
-    table.add_column(f"lost without it ({_unit(claim)})", justify="right")
+    what = "its share" if explanation.exact else "lost without it"
+    table.add_column(f"{what} ({_unit(claim)})", justify="right")
     for row in rows:
         role = [row["role"]] if several else []
         table.add_row(*map(escape, (row["text"], *role, f"{row['effect']:+.3f}")))
     console.print(table)
+
+
+def _sum(claim: Explained) -> str:
+    """Everything that makes the log-odds, in one line."""
+    words = sum(effect or 0.0 for effect in claim.effects)
+    parts = [("the words", words), *claim.beside]
+    total = sum(value for _, value in parts)
+    return ", ".join(f"{name} {value:+.3f}" for name, value in parts) + f": log-odds {total:+.3f}"
 
 
 def _unit(claim: Explained) -> str:
@@ -122,8 +140,3 @@ def _style(segment: Mapping[str, Any]) -> str:
     # Mixed with white, so that black letters stay readable on any background.
     mixed = (round(255 + (one - 255) * 0.6 * abs(share)) for one in (FOR if share > 0 else AGAINST))
     return f"black on rgb({','.join(map(str, mixed))})" + (" italic" if share < 0 else "")
-
-
-def _tint(share: float) -> str:
-    red, green, blue = FOR if share > 0 else AGAINST
-    return f"rgba({red}, {green}, {blue}, {0.55 * abs(share):.2f})"

@@ -54,8 +54,8 @@ class Predictor:
             self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
         )
         read = partial(backbone.load, attention=self.device.attention)
-        method = get_method(MethodSettings.model_validate(card["method"]))
-        self.model = method.load(folder, read, around).to(self.device.kind).eval()
+        self.method = get_method(MethodSettings.model_validate(card["method"]))
+        self.model = self.method.load(folder, read, around).to(self.device.kind).eval()
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
@@ -81,7 +81,13 @@ class Predictor:
         table = self._table(records, clean, score_targets and self.problem.generates)
         features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
         outputs = self._outputs(table, features)
-        result = self.problem.predictions(outputs, table, features, self.label_names)
+        extras: dict[str, np.ndarray] = {}
+        if self.method.extras:
+            own = np.asarray(outputs).shape[1] - len(self.method.extras)
+            values = np.asarray(outputs, dtype=np.float64)
+            extras = {name: values[:, own + number] for number, name in enumerate(self.method.extras)}
+            outputs = values[:, :own]
+        result = self.problem.predictions(outputs, table, features, self.label_names).assign(**extras)
         n_tokens = np.asarray(features["n_tokens"], dtype=np.int64)
         if "record" in features:  # in windows: nothing is cut off
             windows = np.asarray(features["record"], dtype=np.int64)
@@ -125,7 +131,7 @@ class Predictor:
 
     def _outputs(self, table: pd.DataFrame, features: Mapping[str, list[Any]]) -> Outputs:
         if not len(table):
-            return np.empty((0, max(len(self.label_names), 1)), np.float32)
+            return np.empty((0, max(len(self.label_names), 1) + len(self.method.extras)), np.float32)
         if self._towers:
             # Each text once, however many pairs it is in.
             sides = []
@@ -135,7 +141,17 @@ class Predictor:
             return np.concatenate(sides, axis=1)
         if self.problem.generates:
             return self._write(features)
-        return run_batches(lambda batch: self.model(**batch).logits, features, self._collate, self.device)
+        return run_batches(self._forward, features, self._collate, self.device)
+
+    def _forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Logits, and after them what the method says of each record beside."""
+        import torch
+
+        outputs = self.model(**batch)
+        if not self.method.extras:
+            logits: torch.Tensor = outputs.logits
+            return logits
+        return torch.cat([outputs.logits, outputs.extras], dim=1)
 
     def _write(self, features: Mapping[str, list[Any]]) -> Written:
         """What the network writes, and what it says of the records' own targets, where they have one."""

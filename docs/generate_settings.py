@@ -124,7 +124,8 @@ def _default(field: FieldInfo) -> str:
         return "`{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}`"
     if isinstance(value, tuple):
         return "`[" + ", ".join(map(str, value)) + "]`"
-    return f"`{value}`"
+    shown = str(value).replace("\n", "\\n")
+    return f"`{shown}`"
 
 
 def main(arguments: list[str]) -> int:

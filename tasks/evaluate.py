@@ -23,6 +23,7 @@ from catena.predictor import Predictor
 from catena.problems import Problem, get_problem
 from catena.registry.tracking import TrackedRun, continue_run
 from catena.settings import Settings
+from catena.token_shares import explained_records
 from tasks.stage import run_stage
 
 #: Libraries whose versions decide what the figures are.
@@ -132,6 +133,7 @@ def _write_reports(
     write_json(layout.metrics, metrics)
     predictions.evaluation.write_plots(layout.evaluation / "plots", predictions)
     curve = layout.training_curve
+    right = predictions.evaluation.right(predictions.records, predictions.plan)
     source = ReportSource(
         title=settings.model_name,
         predictions=predictions,
@@ -139,6 +141,7 @@ def _write_reports(
         data_quality=_json(layout.data_quality),
         curve=pd.read_csv(curve) if curve.is_file() else None,
         made_with=_made_with(settings, predictor),
+        explained=explained_records(predictor, predictions.records, right),
     )
     predictions.evaluation.write_report(layout.report, source)
 

@@ -59,6 +59,11 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     )
     if report["augmentation"] is not None:
         summary["augmented"] = f"{report['augmentation']['copies']:,} altered copies in the training part"
+    if report["generated"] is not None:
+        lost = sum(report["generated"]["left_out"].values())
+        summary["generated"] = (
+            f"{report['generated']['records']:,} records in the training part, {lost:,} left out"
+        )
     for number, warning in enumerate(report["warnings"], 1):
         summary[f"note {number}"] = warning
     summary["report"] = layout.data_quality.relative_to(layout.root)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from catena.data.augmentation import Augmenter, Tally, check_augmentation
 from catena.data.duplicates import Verdicts, settle_repeats, settle_sides
+from catena.data.generated import generated_records
 from catena.data.quality import (
     imbalance,
     near_duplicate_examples,
@@ -269,6 +270,14 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
     report["augmentation"] = None
     if settings.preparation.augmentation.copies:
         parts["train"], report["augmentation"] = _augmented(settings, problem, folder, parts["train"], kept)
+    report["generated"] = None
+    if settings.preparation.augmentation.generated is not None:
+        written, report["generated"] = generated_records(settings, problem, folder, parts, classes)
+        written = written.assign(augmented=True, **dict.fromkeys(settings.data.keep, ""))
+        texts, labels = (written[name].tolist() for name in (problem.input_roles[0], problem.target_role))
+        written["id"] = [f"{name}-g" for name in unique_ids(texts, labels)]
+        parts["train"] = pd.concat([parts["train"], written], ignore_index=True)[parts["train"].columns]
+        warnings.append(f"{len(written):,} records of the training part were written by a model")
     columns = ["id", *problem.input_roles, problem.target_role]
     columns += [name for name in settings.data.keep if name not in columns]
     parts = {name: part[[*columns, "source", "row", "augmented"]] for name, part in parts.items()}

@@ -55,7 +55,7 @@ def write_texts(
     beams = settings.beams if settings.strategy == "beam" else 1
     size, budget = max(1, _BATCH_SIZE // beams), max(1, _BATCH_TOKENS // beams)
     done = 0
-    with _seeded(settings.seed), _own_habits_off(model):
+    with seeded(settings.seed), own_habits_off(model):
         for rows in plan_inference(lengths, batch_tokens=budget, batch_size=size):
             batch = _batch([input_ids[row] for row in rows], model, int(tokenizer.pad_token_id))
             begun = 1 if model.config.is_encoder_decoder else int(batch["input_ids"].shape[1])
@@ -140,7 +140,7 @@ def _most_tokens(model: PreTrainedModel, settings: DecodingSettings, length: int
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draws from a generator of their own; afterwards everybody else's go on as before."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=list(devices)):
@@ -149,7 +149,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _own_habits_off(model: PreTrainedModel) -> Iterator[None]:
+def own_habits_off(model: PreTrainedModel) -> Iterator[None]:
     """Without what its makers have set for writing, which transformers fills in where nothing is said."""
     own = model.generation_config
     kept = ("bos", "eos", "pad", "decoder_start", "forced_bos")

@@ -63,6 +63,7 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
             data=source.data_quality,
             parts=[name for name in ("train", "validation", "test") if name in parts],
             made_with=source.made_with,
+            explained=source.explained,
             charts=charts,
             behaviour=metrics.get("behaviour"),
         )

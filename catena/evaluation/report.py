@@ -18,6 +18,8 @@ from catena.evaluation.predictions import Predictions
 from catena.evaluation.verdict import BASELINE_TITLES, METRIC_TITLES, verdict
 from catena.files import complete_file
 
+#: Blue and orange, which people tell apart who see red and green alike: words for and against what is said.
+FOR, AGAINST = (31, 95, 191), (196, 100, 0)
 #: Rows of tables that grow with the number of classes or of confusions.
 _MOST_CLASSES = 200
 _MOST_CONFUSIONS = 15
@@ -31,7 +33,8 @@ class ReportSource:
     """What the page is made of; absent parts leave their section out.
 
     `metrics` is `metrics.json` (with `behaviour` if any ran), `data_quality` what `prepare` wrote,
-    `curve` the training curve, `made_with` groups of names and values that say how it was made.
+    `curve` the training curve, `made_with` groups of names and values that say how it was made. `explained`
+    are records with the share of each of their words, as `catena.explanation_views` shows them.
     """
 
     title: str
@@ -40,6 +43,7 @@ class ReportSource:
     data_quality: Mapping[str, Any] | None = None
     curve: pd.DataFrame | None = None
     made_with: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    explained: Sequence[Mapping[str, Any]] = ()
 
 
 def write_report(path: Path, source: ReportSource) -> None:
@@ -63,7 +67,14 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent, score=_score, count=_count, interval=_interval, p=_p_value, code=_code, cell=_cell
+        percent=_percent,
+        score=_score,
+        count=_count,
+        interval=_interval,
+        p=_p_value,
+        code=_code,
+        cell=_cell,
+        tint=_tint,
     )
     return environment
 
@@ -89,6 +100,7 @@ def render_report(source: ReportSource) -> str:
             if name in (source.data_quality or {}).get("parts", {})
         ],
         made_with=source.made_with,
+        explained=source.explained,
         rivals=rivals(metrics),
         key_numbers=_key_numbers(metrics),
         more_numbers=_more_numbers(metrics),
@@ -206,3 +218,8 @@ def _cell(value: object) -> str:
 
 def _p_value(value: float) -> str:
     return "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def _tint(share: float) -> str:
+    red, green, blue = FOR if share > 0 else AGAINST
+    return f"rgba({red}, {green}, {blue}, {0.55 * abs(share):.2f})"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from catena.errors import SettingsError
 from catena.methods.adalora import AdaLora
 from catena.methods.adapted import Adapted
-from catena.methods.base import HeadRequest, Method, Surroundings
+from catena.methods.base import HeadRequest, Method, Opening, Shares, Surroundings, Validation
 from catena.methods.bitfit import BitFit
 from catena.methods.bottleneck import Bottleneck
+from catena.methods.density import Density
 from catena.methods.full import Full
 from catena.methods.gradual import Gradual
 from catena.methods.ia3 import Ia3
@@ -24,10 +25,20 @@ METHODS: dict[str, type[Method]] = {
         TopLayers,
         Gradual,
         Lora, AdaLora, Ia3, Bottleneck, PrefixTuning, PromptTuning, BitFit,
+        Density,
     )
 }  # fmt: skip
 
-__all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
+__all__ = [
+    "METHODS",
+    "HeadRequest",
+    "Method",
+    "Opening",
+    "Shares",
+    "Surroundings",
+    "Validation",
+    "get_method",
+]
 
 
 def get_method(settings: MethodSettings) -> Method:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from catena.errors import SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -68,6 +69,39 @@ class Surroundings:
     build: Read | None = None
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What a trained network says of the validation part: `outputs` `(records, outputs)`, the `extras` that
+    the method names `(records, extras)`, and the true `labels` as in the features.
+    """
+
+    outputs: np.ndarray
+    extras: np.ndarray
+    labels: Any
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What each token of a text adds to the log-odds of each label `(labels, tokens)`, nats.
+
+    `beside` names what is added by no token `(labels,)`; everything together is the log-odds.
+    """
+
+    tokens: np.ndarray
+    beside: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a causal language model goes on from to write a text of one label: embeddings `(1, tokens,
+    hidden)`, and the token that ends the text.
+    """
+
+    network: PreTrainedModel
+    embeddings: torch.Tensor
+    end: int
+
+
 class Method(ABC):
     """How a network is adapted: made ready before training, trained, brought into its final form, stored.
 
@@ -80,6 +114,13 @@ class Method(ABC):
     heads: ClassVar[frozenset[str] | None] = None
     #: Whether the network's forward pass in training is to be given the labels as well.
     reads_labels: ClassVar[bool] = False
+    #: Numbers it says of each record beside the problem's outputs, and what they mean: further columns of
+    #: predictions, from the `extras` `(batch, extras)` that the network gives with its `logits`.
+    extras: ClassVar[Mapping[str, str]] = {}
+    #: Whether each token's share in a prediction is known (`token_shares`).
+    explains: ClassVar[bool] = False
+    #: Whether new texts of a label can be written (`opening`).
+    writes_inputs: ClassVar[bool] = False
 
     def __init__(self, settings: MethodSettings) -> None:
         self.settings = settings
@@ -162,6 +203,10 @@ class Method(ABC):
 
     # -- after training ----------------------------------------------------------------------
 
+    def calibrate(self, model: PreTrainedModel, validation: Validation) -> None:
+        """Called with the best weights in place where the method has `extras`, before `finish`."""
+        return
+
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
         """The network as it is stored; by default what was trained."""
         return model
@@ -173,3 +218,13 @@ class Method(ABC):
     def load(self, folder: Path, read: Read, around: Surroundings) -> PreTrainedModel:
         """The network that `save` wrote, ready to predict. Raises `ModelError` for one that is damaged."""
         return read(folder, self.head(around.head))
+
+    # -- what it says beside the problem's outputs -----------------------------------------------
+
+    def token_shares(self, model: PreTrainedModel, input_ids: Sequence[int]) -> Shares:
+        """What each token of one text adds to the log-odds of each label, where the method `explains`."""
+        raise NotImplementedError
+
+    def opening(self, model: PreTrainedModel, label: int) -> Opening:
+        """What the language model goes on from to write a text of a label, where it `writes_inputs`."""
+        raise NotImplementedError

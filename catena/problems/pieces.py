@@ -42,9 +42,14 @@ class Piece:
         return {"input": self.role, "start": self.start, "end": self.end, "text": self.text}
 
 
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text stand; of scripts without spaces, its characters."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
 def divide(inputs: Mapping[str, str], roles: Sequence[str], most: int) -> list[Piece]:
     """The words of the inputs; of more than `most`, stretches of equally many in a row."""
-    words = {role: [found.span() for found in _WORD.finditer(inputs[role])] for role in roles}
+    words = {role: words_of(inputs[role]) for role in roles}
     total = sum(map(len, words.values()))
     size = max(math.ceil(total / max(most - len(roles) + 1, 1)), 1)
     pieces = []

@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import catena
 from catena.errors import RegistryError
+from catena.methods import get_method
 from catena.model_folder import check_files, read_card, weights_sha256
 from catena.problems import get_problem
 from catena.registry.run import TrackedRun
 from catena.registry.store import registry_errors
-from catena.settings import ProblemSettings
+from catena.settings import MethodSettings, ProblemSettings
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -52,6 +53,8 @@ def signature(card: Mapping[str, Any]) -> ModelSignature:
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(kind, name) for name, kind in problem.output_columns(card["label_names"])
     ]
+    method = get_method(MethodSettings.model_validate(card["method"]))
+    outputs += [ColSpec("double", name) for name in method.extras]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 

@@ -125,6 +125,11 @@ class AugmentationSettings(Group):
         "(unigram noising, Xie et al. 2017).",
     )
     classes: tuple[str, ...] | None = Field(None, description="Augment only these classes; by default all.")
+    generated: str | None = Field(
+        None,
+        description="File in the data folder of records that a model wrote, as `catena generate` makes "
+        "it; they join the training part alone.",
+    )
 
 
 class PreparationSettings(Group):

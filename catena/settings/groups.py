@@ -244,6 +244,17 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
+    def _what_is_not_told_apart_has_no_weights(self) -> Settings:
+        if self.method.name == "density" and self.method.density.objective == "generative":
+            for name, unused in (("class_weights", "none"), ("label_smoothing", 0.0)):
+                if getattr(self.training, name) != unused:
+                    raise ValueError(
+                        f"`training.{name}` says nothing to `method.density.objective` generative, which "
+                        f"does not tell labels apart in training; set it to {unused}, or choose hybrid"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _vocabularies_are_learned(self) -> Settings:
         chosen = self.tokenization
         if chosen.vocabularies == "separate" and (

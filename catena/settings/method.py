@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from catena.settings.density import DensitySettings
 from catena.settings.group import Group
 from catena.settings.layers import GradualSettings
 from catena.settings.peft import PeftSettings
@@ -19,6 +20,7 @@ class MethodSettings(Group):
         "top_layers",
         "gradual",
         "lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit",
+        "density",
     ] = Field("full", description="The method's module in `catena/methods`.")  # fmt: skip
     layers: int = Field(
         0,
@@ -51,6 +53,10 @@ class MethodSettings(Group):
         "merged",
         description="Parameter-efficient methods: a complete model folder, with what was learned merged into "
         "the weights where that can be, or only the `adapter`, the head and a reference to the backbone.",
+    )
+    density: DensitySettings = Field(
+        default_factory=lambda: DensitySettings(),
+        description="`density`: how it describes and learns labels.",
     )
     peft: PeftSettings = Field(PeftSettings(), description="Parameter-efficient methods.")
 

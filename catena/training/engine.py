@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
@@ -27,9 +28,9 @@ from transformers import (
 
 from catena.errors import ModelError, SettingsError
 from catena.files import complete_folder
-from catena.methods import Method
+from catena.methods import Method, Validation
 from catena.methods.shortcut import Shortcut
-from catena.problems import Problem
+from catena.problems import Measured, Problem
 from catena.settings import TrainingSettings
 from catena.training.averaging import WeightAverage
 from catena.training.batches import PAD_TO, Plan, RowOutputs, plan_inference
@@ -235,9 +236,27 @@ class Engine(Trainer):  # type: ignore[misc]
             self._judge(metrics[self.metric])
         return {f"eval_{name}": value for name, value in metrics.items()}
 
-    @torch.inference_mode()
     def _measure(self) -> dict[str, float]:
-        model = self.model.eval()
+        def kept(outputs: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.problem.measure(outputs.logits, batch)
+
+        metrics = self.problem.validation_metrics(self._validated(kept), self.validation.labels)
+        return metrics if self.write is None else metrics | self.write(self.model)
+
+    def said(self) -> Validation:
+        """What the network in its present state says of the validation part."""
+
+        def kept(outputs: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return torch.cat([outputs.logits, outputs.extras], dim=1)
+
+        values = np.asarray(self._validated(kept))
+        own = values.shape[1] - len(self.method.extras)
+        return Validation(values[:, :own], values[:, own:], self.validation.labels)
+
+    @torch.inference_mode()
+    def _validated(self, kept: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]) -> Measured:
+        """What is `kept` of the network's outputs for the validation part."""
+        self.model.eval()
         table = self.validation
         batches = plan_inference(
             table.lengths,
@@ -247,12 +266,10 @@ class Engine(Trainer):  # type: ignore[misc]
         gathered = RowOutputs(table.lengths)
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
-            given = network_inputs(model, batch, self.problem.generates)
+            given = network_inputs(self.model, batch, self.problem.generates)
             with self.autocast(), self.begun(given):
-                logits = model(**given).logits
-                gathered.add(rows, self.problem.measure(logits, batch))
-        metrics = self.problem.validation_metrics(gathered.outputs(), table.labels)
-        return metrics if self.write is None else metrics | self.write(model)
+                gathered.add(rows, kept(self.model(**given), batch))
+        return gathered.outputs()
 
     def _judge(self, value: float) -> None:
         score = self.sign * value

@@ -183,6 +183,8 @@ def finetune(
         shortcut=shortcut,
     )
     engine.fit()
+    if method.extras:
+        method.calibrate(engine.model, engine.said())
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)

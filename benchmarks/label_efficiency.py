@@ -1,0 +1,425 @@
+"""How many labels does each way of adapting need? Accuracy over k labels a class, on three data sets.
+
+    python -m benchmarks.label_efficiency --data sst2
+
+All methods get the same k records of each class (drawn by the seed), the same validation and the same test
+records. The networks are adapted from one backbone by Catena's own engine for a number of optimiser steps
+that depends on k alone; rivals without a network learn from the same records. Methods whose settings this
+version does not know are left out with a note. Texts are read from `$CATENA_DATA` (default `../shared/data`),
+the backbone from `models/backbones/`. Raw results go into `benchmarks/results/label_efficiency-DATA.json`
+after each training, and what is there already is not trained again, so that the script can be stopped at any
+time. At the end the table is printed and `label_efficiency-DATA.svg` drawn.
+
+Settings were fixed beforehand and are the same for all data sets, but for the words that describe the labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from benchmarks.machine import describe
+from catena.errors import CatenaError
+from catena.files import write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DATA = Path(os.environ.get("CATENA_DATA", ROOT.parent / "shared" / "data"))
+BACKBONE = "SmolLM2-135M-Instruct"
+LABELS = (4, 8, 16, 32, 64, 256)
+SEEDS = (1, 2, 3, 4, 5)
+#: Records that judge a model, and those that choose its best weights and its temperature.
+TEST, VALIDATION = 400, 60
+#: Records in a batch of training.
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Texts and labels for training and for the test, and what the labels are called before a text.
+
+    `max_length` is in tokens: of Chinese, the backbone's vocabulary spells most characters in two or three
+    bytes.
+    """
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    max_length: int
+    template: str
+    descriptions: Mapping[str, str]
+
+
+def sst2() -> DataSet:
+    names = {"0": "negative", "1": "positive"}
+
+    def part(name: str) -> pd.DataFrame:
+        lines = (DATA / "sst2" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        rows = [line.split("\t") for line in lines]
+        return pd.DataFrame([{"text": text, "label": names[label]} for text, label in rows])
+
+    return DataSet(
+        part("train"),
+        part("test"),
+        48,
+        "Film review\nRating: {label}\nText: ",
+        {"negative": "1 of 5 stars, terrible", "positive": "5 of 5 stars, great"},
+    )
+
+
+def phrasebank() -> DataSet:
+    (file,) = sorted((DATA / "phrasebank").glob("*.txt"))
+    rows = [line.rsplit("@", 1) for line in file.read_text(encoding="iso-8859-1").splitlines() if "@" in line]
+    table = pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text")
+    table = table.sample(frac=1.0, random_state=0).reset_index(drop=True)
+    return DataSet(
+        table.iloc[1000:],
+        table.iloc[:1000],
+        64,
+        "Financial news for investors: {label}.\n",
+        {"negative": "bad news, a loss", "neutral": "a plain fact", "positive": "good news, a gain"},
+    )
+
+
+def eprstmt() -> DataSet:
+    def part(pattern: str) -> pd.DataFrame:
+        rows = [
+            json.loads(line)
+            for file in sorted((DATA / "eprstmt").glob(pattern))
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
+        table = pd.DataFrame(rows)
+        names = {"Negative": "negative", "Positive": "positive"}
+        label = table["label"].astype(str).map(lambda one: names.get(one, one.lower()))
+        return pd.DataFrame({"text": table["sentence"], "label": label}).drop_duplicates("text")
+
+    return DataSet(
+        pd.concat([part("train*.json*"), part("dev*.json*")], ignore_index=True).drop_duplicates("text"),
+        part("test*.json*"),
+        128,
+        "商品评价（{label}）：",
+        {"negative": "差评，很失望", "positive": "好评，很满意"},
+    )
+
+
+SETS: dict[str, Callable[[], DataSet]] = {"sst2": sst2, "phrasebank": phrasebank, "eprstmt": eprstmt}
+
+#: What is compared: settings of `method`, or nothing for those without a network. `steps: 0` trains nothing.
+METHODS: dict[str, dict[str, Any]] = {
+    "TF-IDF, logistic regression": {},
+    "head: full fine-tuning": {"method": {"name": "full"}, "rate": 5e-5},
+    "head: LoRA": {"method": {"name": "lora"}, "rate": 5e-4},
+    "density: not trained": {"density": {}, "steps": 0},
+    "density: generative": {"density": {"objective": "generative"}, "rate": 5e-5},
+    "density: hybrid": {"density": {"objective": "hybrid", "generative_weight": 0.5}, "rate": 5e-5},
+    "density: discriminative": {"density": {"objective": "discriminative"}, "rate": 5e-5},
+    "density: hybrid, LoRA": {"density": {"objective": "hybrid", "adapt": "lora"}, "rate": 5e-4},
+}
+#: Methods that are trained in a table by default; the others by `--methods`.
+DEFAULT = (
+    "TF-IDF, logistic regression",
+    "head: full fine-tuning",
+    "head: LoRA",
+    "density: not trained",
+    "density: generative",
+    "density: hybrid",
+)
+
+
+def steps_for(k: int | None) -> int:
+    """Optimiser steps of 8 records each: 24 for 4 labels a class up to 120 for 256 and more."""
+    return {4: 24, 8: 32, 16: 48, 32: 64, 64: 80}.get(k or 0, 120)
+
+
+def draw(table: pd.DataFrame, k: int | None, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`k` records of each class (all that are left for `None`), and the validation records, which never
+    overlap.
+
+    The validation part of few-label runs is small as well: as many records as there are to learn from, at
+    most `VALIDATION`, so that no run knows more labels than it tells of twice over.
+    """
+    shuffled = table.sample(frac=1.0, random_state=seed)
+    order = shuffled.groupby("label").cumcount()
+    classes = table["label"].nunique()
+    held = min(k, VALIDATION // classes) if k is not None else VALIDATION // classes
+    validation = shuffled[order < held]
+    rest = shuffled[order >= held]
+    if k is None:
+        return rest, validation
+    return rest[rest.groupby("label").cumcount() < k], validation
+
+
+def settings_of(name: str, chosen: DataSet, k: int | None, seed: int) -> Any:
+    """The `params.yaml` of one training. Raises `CatenaError` where this version does not know the method."""
+    from catena.settings import parse_settings
+
+    spec = METHODS[name]
+    steps = max(int(spec.get("steps", steps_for(k))), 1)
+    method = spec.get("method")
+    if method is None:
+        words = {"template": chosen.template, "descriptions": dict(chosen.descriptions)}
+        method = {"name": "density", "density": {**words, **spec["density"]}}
+    return parse_settings(
+        {
+            "seed": seed,
+            "tokenization": {"max_length": chosen.max_length},
+            "backbone": {"name": BACKBONE, "pooling": "mean"},
+            "method": method,
+            "training": {
+                "epochs": steps + 1,
+                "max_steps": steps,
+                "batch_size": BATCH,
+                "batch_tokens": BATCH * chosen.max_length,
+                "learning_rate": spec.get("rate", 5e-5),
+                "schedule": "linear",
+                "metric": "accuracy",
+            },
+        }
+    )
+
+
+def run(
+    name: str, chosen: DataSet, k: int | None, seed: int, test: pd.DataFrame, backbone: Path
+) -> dict[str, Any]:
+    """Accuracy on `test` of one training, and the seconds it and the predictions took."""
+    train, validation = draw(chosen.train, k, seed)
+    labels = sorted(chosen.train["label"].unique())
+    started = time.perf_counter()
+    if name.startswith("TF-IDF"):
+        said = tfidf(train, test)
+        trained = time.perf_counter() - started
+        chances = None
+    else:
+        said, chances, trained = adapted(name, chosen, (train, validation, test), labels, k, seed, backbone)
+    right = (said == test["label"].to_numpy()).mean()
+    result = {
+        "accuracy": round(float(right), 4),
+        "train_records": len(train),
+        "validation_records": len(validation),
+        "seconds_training": round(trained, 1),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if chances is not None:
+        own = chances[np.arange(len(test)), [labels.index(label) for label in test["label"]]]
+        result["log_loss"] = round(float(-np.log(np.clip(own, 1e-12, 1.0)).mean()), 4)
+    return result
+
+
+def tfidf(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+    """Words and pairs of words; of Chinese, characters and pairs of characters."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    spaced = train["text"].str.contains(" ").mean() > 0.5
+    features = TfidfVectorizer(analyzer="word" if spaced else "char", ngram_range=(1, 2), sublinear_tf=True)
+    model = make_pipeline(features, LogisticRegression(C=10.0, max_iter=2000))
+    return np.asarray(model.fit(train["text"], train["label"]).predict(test["text"]))
+
+
+def adapted(
+    name: str,
+    chosen: DataSet,
+    parts: Sequence[pd.DataFrame],
+    labels: Sequence[str],
+    k: int | None,
+    seed: int,
+    backbone: Path,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels said of the last part, their probabilities, and the seconds of training, by Catena's engine."""
+    import torch
+    from transformers import set_seed
+
+    from catena.backbones import Blueprint, get_backbone
+    from catena.methods import Surroundings, get_method
+    from catena.problems import get_problem
+    from catena.training.devices import choose_device
+    from catena.training.embedding import run_batches
+    from catena.training.engine import Engine
+    from catena.training.finetune import TrainingData, plan_for
+    from catena.training.tokens import write_tokens
+
+    settings = settings_of(name, chosen, k, seed)
+    problem, method = get_problem(settings.problem), get_method(settings.method)
+    device = choose_device()
+    set_seed(seed)
+    source = get_backbone("pretrained")
+    tokenizer = source.tokenizer(backbone)
+    head = problem.head(labels)
+    method.check(problem.name, head)
+    features = [problem.encode(part, tokenizer, settings.tokenization, labels) for part in parts]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for part, one in zip(("train", "validation"), features, strict=False):
+            write_tokens(folder / f"{part}.arrow", [one])
+        (folder / "statistics.json").write_text(
+            json.dumps({"label_names": list(labels), "max_length": chosen.max_length}), encoding="utf-8"
+        )
+        data = TrainingData.load(folder, problem)
+        network = source.build(
+            backbone,
+            method.head(head),
+            dropout=None,
+            attention=device.attention,
+            pooling="mean",
+            blueprint=Blueprint.of(settings.backbone, tokenizer),
+        )
+        model = method.prepare(
+            network, Surroundings(problem.name, head, tokenizer, data.training, backbone, seed)
+        )
+        started = time.perf_counter()
+        if METHODS[name].get("steps") != 0:
+            engine = Engine(
+                model, problem, method, settings.training, plan_for(data, settings.training, seed),
+                data.training, data.validation,
+                folder=folder / "checkpoints", device=device, pad_token_id=int(tokenizer.pad_token_id),
+                seed=seed,
+                class_weights=None, on_row=lambda row: None,
+            )  # fmt: skip
+            engine.fit()
+            if method.extras:
+                method.calibrate(engine.model, engine.said())
+            model = engine.model
+        trained = time.perf_counter() - started
+    model = method.finish(model).eval()
+    asked = {"input_ids": features[2]["input_ids"], "n_tokens": features[2]["n_tokens"]}
+
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return problem.collate(rows, int(tokenizer.pad_token_id), 8)
+
+    logits = np.asarray(
+        run_batches(lambda batch: model(**batch).logits, asked, collate, device), dtype=np.float64
+    )
+    chances = np.exp(logits - logits.max(1, keepdims=True))
+    chances /= chances.sum(1, keepdims=True)
+    gc.collect()
+    return np.asarray(labels, dtype=object)[logits.argmax(1)], chances, trained
+
+
+def table(results: Mapping[str, Any], sizes: Sequence[str]) -> str:
+    """Mean accuracy and its spread over the seeds, a row for each method, as Markdown."""
+    lines = [f"| method | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for name in METHODS:
+        cells = []
+        for size in sizes:
+            found = [
+                one["accuracy"] for key, one in results.items() if key.rpartition("/")[0] == f"{name}/{size}"
+            ]
+            spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
+            cells.append(f"{np.mean(found):.3f}{spread}" if found else "–")
+        if set(cells) != {"–"}:
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figure(results: Mapping[str, Any], sizes: Sequence[str], path: Path, title: str) -> None:
+    """Accuracy over the number of labels, with the standard deviation over the seeds."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = drawn.subplots()
+    styles = itertools.cycle(("o-", "s-", "^-", "d:", "v-", "P-", "X-", "h-", "*:"))
+    for name, style in zip(METHODS, styles, strict=False):
+        points = []
+        for at, size in enumerate(sizes):
+            found = [
+                one["accuracy"] for key, one in results.items() if key.rpartition("/")[0] == f"{name}/{size}"
+            ]
+            if found:
+                points.append((at, np.mean(found), np.std(found, ddof=1) if len(found) > 1 else 0.0))
+        if points:
+            places, means, spreads = zip(*points, strict=True)
+            axes.errorbar(places, means, yerr=spreads, fmt=style, capsize=2, label=name)
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set(xlabel="labels a class", ylabel="accuracy on the test records", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path, format="svg", metadata={"Date": None})
+
+
+def main() -> None:
+    """Train what is missing, then print the table and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", choices=[*SETS], required=True)
+    parser.add_argument("--methods", nargs="*", help="names of `METHODS`; by default those of `DEFAULT`")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        help="YAML of further methods: `name: {method: settings, rate: learning rate, steps: 0}`",
+    )
+    parser.add_argument("--labels", nargs="*", type=int, default=[*LABELS], help="labels a class")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[*SEEDS])
+    parser.add_argument("--all", action="store_true", help="also with all labels, with the first seed")
+    parser.add_argument("--test", type=int, default=TEST, help="test records")
+    parser.add_argument("--backbone", type=Path, default=ROOT / "models" / "backbones" / BACKBONE)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no training after this long"
+    )
+    options = parser.parse_args()
+    more = {}
+    if options.also is not None:
+        more = YAML(typ="safe").load(options.also.read_text(encoding="utf-8"))
+        METHODS.update(more)
+    methods = options.methods or [*DEFAULT, *more]
+    if strange := [name for name in methods if name not in METHODS]:
+        raise SystemExit(f"There is no method {strange[0]!r}; there are {', '.join(METHODS)}.")
+    if not DATA.is_dir():
+        raise SystemExit(f"There is no data in {DATA}; set CATENA_DATA.")
+    begun = time.monotonic()
+    chosen = SETS[options.data]()
+    test = chosen.test.sample(min(options.test, len(chosen.test)), random_state=0).reset_index(drop=True)
+    smallest = int(chosen.train["label"].value_counts().min())
+    path = options.output / f"label_efficiency-{options.data}.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    results = stored.get("runs", {}) if stored.get("test_records") == len(test) else {}
+    held = VALIDATION // chosen.train["label"].nunique()
+    sizes: list[int | None] = [k for k in sorted(options.labels) if k + min(k, held) <= smallest]
+    sizes += [None] if options.all else []
+    unknown: set[str] = set()
+    for k in sizes:
+        for seed in options.seeds if k is not None else options.seeds[:1]:
+            for name in methods:
+                size = "all" if k is None else str(k)
+                fixed = METHODS[name].get("steps") == 0  # the same whatever there is to learn from
+                key = f"{name}/{size}/{seed}"
+                if key in results or name in unknown or time.monotonic() - begun > options.seconds:
+                    continue
+                if fixed and (
+                    same := [one for other, one in results.items() if other.startswith(f"{name}/")]
+                ):
+                    results[key] = same[0]
+                    continue
+                try:
+                    results[key] = run(name, chosen, k, seed, test, options.backbone)
+                except CatenaError as error:
+                    unknown.add(name)
+                    print(f"left out: {name} ({error})", flush=True)
+                    continue
+                print(f"{key}: {results[key]}", flush=True)
+                options.output.mkdir(parents=True, exist_ok=True)
+                write_json(
+                    path,
+                    {"data": options.data, "test_records": len(test), "runs": results, "machine": describe()},
+                )
+    names = [str(k) if k is not None else "all" for k in sizes]
+    print(table(results, names))
+    figure(results, names, path.with_suffix(".svg"), f"{options.data}, {BACKBONE}, {len(test)} test records")
+
+
+if __name__ == "__main__":
+    main()
