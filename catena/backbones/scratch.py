@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from catena.backbones.base import Blueprint, Head
+from catena.backbones.language_models import OwnHead
 from catena.backbones.pretrained import (
     HEADS,
+    LANGUAGE,
     TOKENS,
     WRITERS,
     Pretrained,
@@ -51,6 +53,8 @@ class Scratch(Pretrained):
             raise ValueError("a network made from scratch needs a blueprint")
         quieten()
         self.register()
+        if head.kind == LANGUAGE:
+            head = OwnHead("masked-language-model")  # of both kinds the one that sees a whole text
         config = self.config(blueprint, head)
         describe_head(config, head)
         set_dropout(config, dropout)
@@ -62,7 +66,7 @@ class Scratch(Pretrained):
             setattr(config, tagger.MARK, tagger.SHAPES)
             config._attn_implementation = attention
             return tagger.TokenTagger(config)
-        if pooling == "mean" and head.kind not in WRITERS:
+        if pooling == "mean" and head.kind not in (*WRITERS, "masked-language-model"):
             from catena.backbones.pooled import MARK, MeanPooledClassifier
 
             setattr(config, MARK, "mean")

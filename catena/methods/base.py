@@ -132,6 +132,10 @@ class Method(ABC):
         """Write a finished network into `folder`; safetensors and JSON only."""
         model.save_pretrained(folder)
 
+    def notes(self, model: PreTrainedModel) -> dict[str, object]:
+        """What the stage's closing table is to say of the method besides."""
+        return {}
+
     def load(self, folder: Path, read: Read, around: Surroundings) -> PreTrainedModel:
         """The network that `save` wrote, ready to predict. Raises `ModelError` for one that is damaged."""
         return read(folder, self.head(around.head))

@@ -21,7 +21,7 @@ from catena.methods import Surroundings, get_method
 from catena.model_folder import write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
-from catena.training.batches import Plan, plan_training
+from catena.training.batches import NOTHING_TO_TRAIN, Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.tokens import TokenTable
@@ -61,6 +61,7 @@ class Result:
     trainable: int
     weights: int
     validation: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
 
 def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: bool = False) -> Plan:
@@ -138,7 +139,7 @@ def finetune(
     )
     around = Surroundings(problem.name, head, tokenizer, data.training, backbone_folder, settings.seed)
     model = method.prepare(network, around)
-    plan = plan_for(data, training, settings.seed, problem.packs)
+    plan = plan_for(data, training, settings.seed, problem.packs) if method.trains else NOTHING_TO_TRAIN
     on_start(device, plan)
     engine = Engine(
         model,
@@ -156,7 +157,11 @@ def finetune(
         on_row=on_row,
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
     )
-    engine.fit()
+    if method.trains:
+        engine.fit()
+    else:
+        engine.evaluate()
+    notes = method.notes(engine.model)
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
@@ -181,6 +186,7 @@ def finetune(
         trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         weights=sum(weight.numel() for weight in model.parameters()),
         validation=validation,
+        notes=notes,
     )
 
 
