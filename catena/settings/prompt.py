@@ -31,8 +31,8 @@ class TemplateSettings(Group):
     pattern: str = Field(
         "",
         description="The question, with slots: `{text}` (tagging: also `{word}`; answering: `{question}` and "
-        "`{context}`) for the record, and `{mask}` (masked language models) or, at its end, `{label}` (causal "
-        "ones) for what the network is to say.",
+        "`{context}`) for the record, and for what the network is to say `{mask}` (masked language models) "
+        "or, at its end, `{label}` (causal ones).",
     )
     verbalizer: dict[str, Word | Annotated[tuple[Word, ...], Field(min_length=1)]] = Field(
         default_factory=dict,
