@@ -1,4 +1,4 @@
-"""A template and a record → the token ids of a prompt: pieces in order, spaces where they belong, no overflow."""
+"""A template and a record → the tokens of a prompt: pieces in order, spaces in place, no overflow."""
 
 from __future__ import annotations
 

@@ -156,7 +156,8 @@ def whole_scores(network: Any, prompts: Sequence[Sequence[int]], words: Words, p
     for number, word in enumerate(words):
         own = scores[:, 0 if longest == 1 else number]
         places = range(longest - len(word), longest)
-        columns.append(sum(own[:, place, token] for place, token in zip(places, word, strict=True)))
+        each = [own[:, place, token] for place, token in zip(places, word, strict=True)]
+        columns.append(torch.stack(each).sum(0))
     return torch.stack(columns, dim=1)
 
 
