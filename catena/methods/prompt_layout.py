@@ -166,15 +166,6 @@ class Layout:
             break
         return (*self.literal(" "), *ids)
 
-    def stripped(self, ids: Sequence[int]) -> list[int]:
-        """A record's tokens without the special ones around them."""
-        start, end = 0, len(ids)
-        if self.before and list(ids[: len(self.before)]) == self.before:
-            start = len(self.before)
-        if self.after and end - start >= len(self.after) and list(ids[end - len(self.after) :]) == self.after:
-            end -= len(self.after)
-        return [int(token) for token in ids[start:end]]
-
     def prompt(
         self, values: Values, examples: Sequence[Values] = (), masks: Sequence[int] = (), reserve: int = 0
     ) -> Prompt:

@@ -54,7 +54,7 @@ def test_what_prompts_need_and_what_excludes_each_other() -> None:
         settings(GOOD, normalization="pmi", calibration="contextual")
     with pytest.raises(SettingsError, match="`chat` is for causal language models"):
         settings(GOOD | {"pattern": "{text} It was {mask}."}, chat=True)
-    with pytest.raises(SettingsError, match="named as `templates/<name>.yaml`"):
+    with pytest.raises(SettingsError, match=r"named as `templates/<name>\.yaml`"):
         settings("sentiment.yaml")
 
 
