@@ -84,6 +84,11 @@ class Method(ABC):
         """Whether any weight moves; where none does, the network is only measured."""
         return True
 
+    @classmethod
+    def example(cls, problem: str) -> dict[str, object]:
+        """What `method` must say for this problem beside its name, where the labels are one and two."""
+        return {}
+
     def check(self, problem: str, head: Head) -> None:
         """Raise `SettingsError` where the method cannot solve the problem that needs `head`."""
         if self.heads is not None and head.kind not in self.heads:

@@ -28,7 +28,8 @@ _SLOTS = {
 
 
 class Prompt(Method):
-    """No weight moves: the words after the prompt (Brown et al. 2020, arXiv 2005.14165) say the label."""
+    """Nothing is trained: a language model is asked in words (Brown et al. 2020, arXiv 2005.14165), with
+    examples where `method.prompt.shots` says so."""
 
     name: ClassVar[str] = "prompt"
     heads = frozenset({"sequence-classification", "token-classification"})
@@ -36,6 +37,13 @@ class Prompt(Method):
     @property
     def trains(self) -> bool:
         return False
+
+    @classmethod
+    def example(cls, problem: str) -> dict[str, object]:
+        slots = " ".join(f"{{{slot}}}" for slot in _SLOTS.get(problem, ("text",)))
+        words = {"one": "first", "two": "second"} | ({"O": "other"} if problem == "tagging" else {})
+        template = {"pattern": slots + " {label}", "verbalizer": {} if problem == "answering" else words}
+        return {"prompt": {"template": template}}
 
     def check(self, problem: str, head: Head) -> None:
         if problem not in _SLOTS:
@@ -208,10 +216,10 @@ class Prompt(Method):
 
 
 class Pattern(Prompt):
-    """Pattern-exploiting training (Schick and Schütze 2021, arXiv 2001.07676; Gao et al., arXiv 2012.15723).
+    """Every weight of a language model moves while it is asked as by `prompt`: pattern-exploiting training
+    (Schick and Schütze 2021, arXiv 2001.07676; Gao et al. 2021, arXiv 2012.15723), for few labels.
 
-    The words of the labels are what the network learns to say, so it begins with all that it knows, and
-    needs few labels.
+    The words of the labels are what the network learns to say, so it begins with all that it knows.
     """
 
     name: ClassVar[str] = "pattern"
