@@ -1,18 +1,19 @@
-"""Prompts without training: what examples, how they are chosen and calibration do for a causal language model.
+"""Prompts without training: what examples, the choice of them, and calibration do for a causal model.
 
     python -m benchmarks.prompts --data DATA            # folders sst2 and phrasebank in DATA
     python -m benchmarks.prompts --data DATA --table    # only what has been measured so far
 
-SST-2 (two labels) and Financial PhraseBank (three; no split of its own, so records are drawn) with
-SmolLM2-135M-Instruct: zero-shot, and 1, 4 and 8 examples drawn at random, balanced by label, or the most similar
-ones by BM25; each without calibration, with contextual calibration (Zhao et al. 2021, arXiv 2102.09690) and as
-pointwise mutual information with the domain (Holtzman et al. 2021, arXiv 2104.08315). The seed draws the examples
-(from `--pool` training records) and nothing else: all are measured on the same test records, drawn once. What
-those papers found and the table can be compared with: calibration raises the mean and lowers the spread over
-examples, most at few of them; similar examples beat random ones (Liu et al. 2022, arXiv 2101.06804).
+SST-2 (two labels) and Financial PhraseBank (three; it has no split of its own, so records are drawn) with
+SmolLM2-135M-Instruct: zero-shot, and 1, 4 and 8 examples drawn at random, balanced by label, or the most
+similar ones by BM25; each without calibration, with contextual calibration (Zhao et al. 2021, arXiv
+2102.09690), and as pointwise mutual information with the domain (Holtzman et al. 2021, arXiv 2104.08315). The
+seed draws the examples (of similar ones the `--pool` training records in which they are sought) and nothing
+else; all are measured on the same test records, drawn once. What the papers found, to compare the table with:
+calibration raises the mean and lowers the spread over examples, most where they are few; similar examples beat
+random ones (Liu et al. 2022, arXiv 2101.06804).
 
-Each figure goes to `benchmarks/results/prompts.json` as soon as it is measured, and is not measured again; the
-network is read once. The figure is `prompts.svg` beside it.
+Each figure goes to `benchmarks/results/prompts.json` as soon as it is measured, and is not measured again.
+The three ways to correct share one pass. The figure is `prompts.svg` beside it.
 """
 
 from __future__ import annotations
@@ -35,11 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TEMPLATES = {"sst2": "templates/sentiment.yaml", "phrasebank": "templates/financial-sentiment.yaml"}
 LABELS = {"sst2": ("negative", "positive"), "phrasebank": ("negative", "neutral", "positive")}
-CORRECTIONS = {
-    "none": {},
-    "contextual": {"calibration": "contextual"},
-    "pmi": {"normalization": "pmi"},
-}
+CORRECTIONS = ("none", "contextual", "pmi")
 SHOTS = (1, 4, 8)
 CHOICES = ("random", "balanced", "similar")
 Record = tuple[str, int]
@@ -73,12 +70,9 @@ def read(name: str, data: Path) -> tuple[list[Record], list[Record]]:
 
 def runs(seeds: int) -> list[dict[str, Any]]:
     """Everything that is measured; without examples the seed has no say."""
-    found: list[dict[str, Any]] = [
-        {"shots": 0, "choice": "none", "correction": name, "seed": 0} for name in CORRECTIONS
-    ]
-    for seed, shots, choice, name in itertools.product(range(seeds), SHOTS, CHOICES, CORRECTIONS):
-        # which examples are similar does not hang on the seed, only the pool does
-        found.append({"shots": shots, "choice": choice, "correction": name, "seed": seed})
+    found: list[dict[str, Any]] = [{"shots": 0, "choice": "none", "seed": 0}]
+    for seed, shots, choice in itertools.product(range(seeds), SHOTS, CHOICES):
+        found.append({"shots": shots, "choice": choice, "seed": seed})
     return found
 
 
@@ -110,21 +104,17 @@ class Measured:
             for one, (_, label) in zip(ids, records, strict=True)
         ]
 
-    def measure(self, run: dict[str, Any]) -> dict[str, Any]:
-        """Accuracy, macro F1 and seconds of one way to ask."""
+    def measure(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """Accuracy and macro F1 of one way to ask, corrected in each way; one pass over the records."""
         import torch
         from sklearn.metrics import accuracy_score, f1_score
 
         from catena.methods import Surroundings, get_method
+        from catena.methods.prompt_scores import calibrated, label_scores
         from catena.problems import HeadSpec
-        from catena.problems.features import pad_inputs
 
-        prompt = {
-            "shots": run["shots"],
-            **({"choice": run["choice"]} if run["shots"] else {}),
-            **CORRECTIONS[run["correction"]],
-        }
-        settings = self._settings(prompt)
+        given = {"choice": run["choice"]} if run["shots"] else {}
+        settings = self._settings({"shots": run["shots"], "normalization": "pmi", **given})
         method = get_method(settings.method)
         head = HeadSpec("sequence-classification", LABELS[self.name])
         method.check("classification", head)
@@ -133,23 +123,45 @@ class Measured:
         started = time.perf_counter()
         around = Surroundings("classification", head, self.tokenizer, train, self.folder, run["seed"])
         model: Any = method.prepare(self.network, around)
-        said: list[int] = []
-        order = sorted(range(len(self.test)), key=lambda row: -len(self.test[row]["input_ids"]))
+        asker = model.asker
+        owners, domain = asker.verbalized.owners, asker.memory.domain
+        said: dict[str, list[int]] = {name: [] for name in CORRECTIONS}
+        similar = run["choice"] == "similar"
         with torch.inference_mode():
-            for at in range(0, len(order), 32):
-                batch = pad_inputs(
-                    [self.test[row] for row in order[at : at + 32]], self.tokenizer.pad_token_id
-                )
-                said += model(**batch).logits.argmax(1).tolist()
-        truth = [self.test[row]["labels"] for row in order]
-        return {
-            **run,
-            "accuracy": round(float(accuracy_score(truth, said)), 4),
-            "macro_f1": round(float(f1_score(truth, said, average="macro", zero_division=0.0)), 4),
-            "said": np.bincount(said, minlength=len(LABELS[self.name])).tolist(),
-            "truth": np.bincount(truth, minlength=len(LABELS[self.name])).tolist(),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
+            content_free = asker.content_free()
+            # examples that are the same for all leave the same preference
+            once = None if similar else asker.word_scores(content_free, [asker.memory.examples] * 3)[None]
+            for at in range(0, len(self.test), 32):
+                records = [{"text": one["input_ids"].tolist()} for one in self.test[at : at + 32]]
+                shown = asker.shown(records)
+                if once is None:
+                    words, empty = asker.with_content_free(records, shown)
+                else:
+                    words, empty = asker.word_scores(records, shown), once
+                plain = label_scores(words, [1] * len(owners), owners, "none", [])
+                neutral = label_scores(empty.flatten(0, 1), [1] * len(owners), owners, "none", [])
+                scores = {
+                    "none": plain,
+                    "contextual": calibrated(plain, neutral.view(*empty.shape[:2], -1)),
+                    "pmi": label_scores(words, [1] * len(owners), owners, "pmi", domain),
+                }
+                for name, values in scores.items():
+                    said[name] += values.argmax(1).tolist()
+        seconds = round(time.perf_counter() - started, 1)
+        truth = [one["labels"] for one in self.test]
+        classes = len(LABELS[self.name])
+        return [
+            {
+                **run,
+                "correction": name,
+                "accuracy": round(float(accuracy_score(truth, said[name])), 4),
+                "macro_f1": round(float(f1_score(truth, said[name], average="macro", zero_division=0.0)), 4),
+                "said": np.bincount(said[name], minlength=classes).tolist(),
+                "truth": np.bincount(truth, minlength=classes).tolist(),
+                "seconds_of_all": seconds,
+            }
+            for name in CORRECTIONS
+        ]
 
     def _settings(self, prompt: dict[str, Any]) -> Any:
         import tempfile
@@ -257,16 +269,18 @@ def main() -> None:
     left = options.limit
     for name in () if options.table else options.names:
         rows = measured.setdefault(name, [])
-        done = {(row["shots"], row["choice"], row["correction"], row["seed"]) for row in rows}
+        done = {(row["shots"], row["choice"], row["seed"]) for row in rows}
         wanted = [run for run in runs(options.seeds) if tuple(run.values()) not in done]
         bench = Measured(name, options) if wanted else None
         for number, run in enumerate(wanted):
             if bench is None or left == 0:
                 break
             left = None if left is None else left - 1
-            rows.append(bench.measure(run))
+            rows += bench.measure(run)
             write_json(target, known)
-            print(f"progress {name} {number + 1}/{len(wanted)} {json.dumps(rows[-1])}", flush=True)
+            found = {row["correction"]: row["accuracy"] for row in rows[-len(CORRECTIONS) :]}
+            shown = json.dumps({**run, **found, "seconds": rows[-1]["seconds_of_all"]})
+            print(f"progress {name} {number + 1}/{len(wanted)} {shown}", flush=True)
     known["summary"] = {name: summary(rows) for name, rows in measured.items() if rows}
     write_json(target, known)
     for name, lines in known["summary"].items():

@@ -108,13 +108,13 @@ class Asker:
         if self.verbalized is None:
             return
         if settings.normalization == "pmi":
-            memory.domain = self._domain()
+            memory.domain = self.domain()
         if settings.calibration == "contextual" and self.nearest is None:
             shown = memory.examples[: settings.shots]
-            scores = self._labels(self._content_free(), [shown] * len(settings.content_free))
+            scores = self.labels(self.word_scores(self.content_free(), [shown] * len(settings.content_free)))
             memory.bias = torch.softmax(scores, dim=-1).mean(dim=0).log().tolist()
         # an empty record shows whether the template fits at all
-        self._words([dict.fromkeys(self.varying, ())], [[]])
+        self.word_scores([dict.fromkeys(self.varying, ())], [[]])
         self.causal.forget()
         self.layout.overflow = Overflow()
 
@@ -126,7 +126,7 @@ class Asker:
         vocabulary = max(int(self.network.config.vocab_size), len(self.layout.tokenizer))
         return Nearest(memory.examples, settings.similarity, vocabulary, memory.vectors)
 
-    def _domain(self) -> list[float]:
+    def domain(self) -> list[float]:
         """Log-probability of each word after the domain's text."""
         assert self.verbalized is not None and self.settings.template is not None  # noqa: S101
         words = self.verbalized.words
@@ -140,7 +140,8 @@ class Asker:
                 found[number] = score
         return found
 
-    def _content_free(self) -> list[Values]:
+    def content_free(self) -> list[Values]:
+        """Records without content."""
         return [
             {slot: list(self.layout.literal(text)) for slot in self.varying}
             for text in self.settings.content_free
@@ -151,19 +152,25 @@ class Asker:
     def __call__(self, records: Sequence[Values]) -> torch.Tensor:
         """Scores of the labels `(records, labels)`: log-probabilities up to a constant."""
         shown = self.shown(records)
-        scores = self._labels(records, shown)
         if self.settings.calibration == "none":
-            return scores
+            return self.labels(self.word_scores(records, shown))
         if self.memory.bias is not None:
-            bias = scores.new_tensor(self.memory.bias)
-            return torch.log_softmax(scores, dim=-1) - bias
-        # each record has examples of its own, and so its own preference without content
-        content_free = self._content_free()
-        count = len(content_free)
-        empty = self._labels(
-            [one for _ in records for one in content_free], [own for own in shown for _ in content_free]
-        )
-        return calibrated(scores, empty.view(len(records), count, -1))
+            scores = self.labels(self.word_scores(records, shown))
+            return torch.log_softmax(scores, dim=-1) - scores.new_tensor(self.memory.bias)
+        scores, empty = self.with_content_free(records, shown)
+        return calibrated(self.labels(scores), self.labels(empty.flatten(0, 1)).view(*empty.shape[:2], -1))
+
+    def with_content_free(
+        self, records: Sequence[Values], shown: Sequence[Sequence[Example]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of the words after the records `(records, words)`, and after records without content that
+        follow the same examples `(records, without content, words)`. Each record's examples are read once."""
+        content_free = self.content_free()
+        count = 1 + len(content_free)
+        asked = [one for record in records for one in (record, *content_free)]
+        scores = self.word_scores(asked, [own for own in shown for _ in range(count)])
+        scores = scores.view(len(records), count, -1)
+        return scores[:, 0], scores[:, 1:]
 
     def shown(self, records: Sequence[Values]) -> list[list[Example]]:
         """The examples that each record's prompt shows; never the record itself."""
@@ -185,14 +192,14 @@ class Asker:
         words = self.verbalized.shown if self.verbalized is not None else []
         return [{**example.slots, "label": example.said or words[example.label]} for example in shown]
 
-    def _labels(self, records: Sequence[Values], shown: Sequence[Sequence[Example]]) -> torch.Tensor:
+    def labels(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores of words `(rows, words)` as scores of labels `(rows, labels)`, not calibrated."""
         assert self.verbalized is not None  # noqa: S101
         words = self.verbalized
         lengths = [len(word) for word in words.words]
-        scores = self._words(records, shown)
         return label_scores(scores, lengths, words.owners, self.settings.normalization, self.memory.domain)
 
-    def _words(self, records: Sequence[Values], shown: Sequence[Sequence[Example]]) -> torch.Tensor:
+    def word_scores(self, records: Sequence[Values], shown: Sequence[Sequence[Example]]) -> torch.Tensor:
         """Log-probabilities of the words `(records, words)`."""
         assert self.verbalized is not None  # noqa: S101
         words = self.verbalized.words
