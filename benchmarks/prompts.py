@@ -8,9 +8,9 @@ SmolLM2-135M-Instruct: zero-shot, and 1, 4 and 8 examples drawn at random, balan
 similar ones by BM25; each without calibration, with contextual calibration (Zhao et al. 2021, arXiv
 2102.09690), and as pointwise mutual information with the domain (Holtzman et al. 2021, arXiv 2104.08315). The
 seed draws the examples (of similar ones the `--pool` training records in which they are sought) and nothing
-else; all are measured on the same test records, drawn once. What the papers found, to compare the table with:
-calibration raises the mean and lowers the spread over examples, most where they are few; similar examples beat
-random ones (Liu et al. 2022, arXiv 2101.06804).
+else; all are measured on the same test records, drawn once. What the papers found, to compare with:
+calibration raises the mean and lowers the spread over examples, most where they are few; similar examples
+beat random ones (Liu et al. 2022, arXiv 2101.06804).
 
 Each figure goes to `benchmarks/results/prompts.json` as soon as it is measured, and is not measured again.
 The three ways to correct share one pass. The figure is `prompts.svg` beside it.
