@@ -107,6 +107,11 @@ class Prompt(Method):
         """Around the frozen network, what asks it; examples are drawn and calibration is measured here."""
         from catena.methods.prompt_asking import Memory
 
+        if not self.trains and around.backbone is not None and not any(around.backbone.glob("*.safetensors")):
+            raise SettingsError(
+                f"`method.name` {self.name} trains nothing, and a network from scratch has learned nothing, so "
+                "what it says would be noise; take a pretrained language model, or `method.name: pattern`."
+            )
         model = model.requires_grad_(self.trains).eval()
         asked = self._around(model, around, Memory())
         asked.asker.prepare(self._examples(asked.asker, around))

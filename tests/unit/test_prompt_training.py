@@ -205,6 +205,30 @@ def test_weights_without_a_language_models_head_are_refused(tmp_path: Path) -> N
         )
 
 
+def test_a_transformer_from_scratch_fills_masks_once_it_is_trained_and_is_not_asked_before(
+    tmp_path: Path,
+) -> None:
+    from catena.backbones import Blueprint
+    from catena.errors import SettingsError
+    from catena.methods import Surroundings, get_method
+    from catena.problems import HeadSpec
+    from catena.settings import BackboneSettings
+
+    sizes = BackboneSettings(name="tiny", type="transformer", layers=1, hidden_size=16, heads=2)
+    backbone = get_backbone("transformer")
+    network = backbone.build(
+        tmp_path,
+        HeadRequest("language-model"),
+        dropout=None,
+        attention="eager",
+        blueprint=Blueprint(sizes, 50, 0, 32),
+    )
+    assert type(network).__name__ == "BertForMaskedLM"
+    around = Surroundings("classification", HeadSpec("sequence-classification", TOPICS), backbone=tmp_path)
+    with pytest.raises(SettingsError, match="from scratch has learned nothing"):
+        get_method(settings("prompt", CLOZE).method).prepare(network, around)
+
+
 def test_a_network_that_fills_no_masks_is_refused_where_masks_are_wanted(causal: Path) -> None:
     with pytest.raises(ModelError, match="fills in no masks"):
         get_backbone("pretrained").build(
