@@ -109,8 +109,8 @@ class Prompt(Method):
 
         if not self.trains and around.backbone is not None and not any(around.backbone.glob("*.safetensors")):
             raise SettingsError(
-                f"`method.name` {self.name} trains nothing, and a network from scratch has learned nothing, so "
-                "what it says would be noise; take a pretrained language model, or `method.name: pattern`."
+                f"`method.name` {self.name} trains nothing, and a network from scratch has learned nothing, "
+                "so what it says would be noise; take a pretrained language model, or `method.name: pattern`."
             )
         model = model.requires_grad_(self.trains).eval()
         asked = self._around(model, around, Memory())
