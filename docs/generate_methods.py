@@ -34,8 +34,9 @@ def heads() -> dict[str, tuple[str, HeadSpec]]:
 
 def fits(method: str, problem: str, head: HeadSpec) -> bool:
     """Whether the method, as it is by default, takes the problem that needs `head`."""
+    given = {"name": method, **METHODS[method].example(problem)}
     try:
-        get_method(MethodSettings.model_validate({"name": method})).check(problem, head)
+        get_method(MethodSettings.model_validate(given)).check(problem, head)
     except SettingsError:
         return False
     return True

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Iterator
@@ -124,8 +125,9 @@ def _default(field: FieldInfo) -> str:
         return "`{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}`"
     if isinstance(value, tuple):
         return "`[" + ", ".join(map(str, value)) + "]`"
-    shown = str(value).replace("\n", "\\n")
-    return f"`{shown}`"
+    if isinstance(value, str) and (not value or "\n" in value):
+        return f"`{json.dumps(value)}`"
+    return f"`{value}`"
 
 
 def main(arguments: list[str]) -> int:

@@ -57,6 +57,7 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         "steps": f"{result.steps:,}, best after {result.best_step:,}",
         "weights": f"{result.trainable:,} of {result.weights:,} trained "
         f"({result.trainable / result.weights:.2%})",
+        **result.notes,
         **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
         "model": layout.candidate.relative_to(layout.root),
     }
@@ -86,7 +87,8 @@ class Progress:
 
     def start(self, device: Device, plan: Plan) -> None:
         self.steps = plan.steps
-        print(f"training on {device}: {plan.steps:,} steps", flush=True)
+        what = f"training on {device}: {plan.steps:,} steps" if plan.steps else f"measuring on {device}"
+        print(what, flush=True)
 
     def row(self, row: Row) -> None:
         step = int(row["step"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _CODE = (
-    "catena", "tasks", "flows", "behaviour",
+    "catena", "tasks", "flows", "behaviour", "templates",
     "dvc.yaml", "prefect.yaml", "pyproject.toml", ".gitignore", ".dvcignore",
 )  # fmt: skip
 _TOPICS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ HEADS = {
     "regression": "AutoModelForSequenceClassification",
     "sequence-to-sequence": "AutoModelForSeq2SeqLM",
     "causal-language-model": "AutoModelForCausalLM",
+    "masked-language-model": "AutoModelForMaskedLM",
 }
+#: The kind of head that is the network's own, masked or causal; `catena.backbones.language_models` finds it.
+LANGUAGE = "language-model"
 #: Those whose outputs are scores of a vocabulary's tokens, and which therefore write texts.
 WRITERS = ("sequence-to-sequence", "causal-language-model")
 
@@ -120,6 +124,10 @@ class Pretrained(Backbone):
             from catena.backbones.towers import TwoTowers
 
             return self._read(TwoTowers.around, folder, config)
+        if head.kind in (LANGUAGE, "masked-language-model"):
+            from catena.backbones.language_models import build_language_model
+
+            return self._read(partial(build_language_model, head), folder, config)
         if head.kind in WRITERS:
             check_writer(folder, config, head)
             return self._read(auto_class(head).from_pretrained, folder, config)
@@ -135,6 +143,10 @@ class Pretrained(Backbone):
 
         config = self._config(folder, attention)
         auto: Any
+        if head.kind == LANGUAGE:
+            from catena.backbones.language_models import own_head
+
+            head = own_head(folder, config)
         if getattr(config, tagger.MARK, None) is not None:
             auto = tagger.TokenTagger
         elif getattr(config, towers.MARK, None) is not None:
@@ -190,7 +202,7 @@ def quieten() -> None:
 
 def describe_head(config: PretrainedConfig, head: Head) -> None:
     """Write into a configuration what the head is for."""
-    if head.kind in WRITERS:
+    if head.kind in (*WRITERS, LANGUAGE, "masked-language-model"):
         return
     config.num_labels = len(head.label_names)
     config.id2label = dict(enumerate(head.label_names))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from catena.backbones.base import Blueprint, Head
+from catena.backbones.language_models import OwnHead
 from catena.backbones.pretrained import (
     CHAIN,
     HEADS,
+    LANGUAGE,
     TOKENS,
     WRITERS,
     Pretrained,
@@ -52,6 +54,8 @@ class Scratch(Pretrained):
             raise ValueError("a network made from scratch needs a blueprint")
         quieten()
         self.register()
+        if head.kind == LANGUAGE:
+            head = OwnHead("masked-language-model")  # of both kinds the one that sees a whole text
         config = self.config(blueprint, head)
         describe_head(config, head)
         set_dropout(config, dropout)
@@ -64,7 +68,7 @@ class Scratch(Pretrained):
             tagger.chain_labels(config, head.kind == CHAIN)
             config._attn_implementation = attention
             return tagger.TokenTagger(config)
-        if pooling == "mean" and head.kind not in WRITERS:
+        if pooling == "mean" and head.kind not in (*WRITERS, "masked-language-model"):
             from catena.backbones.pooled import MARK, MeanPooledClassifier
 
             setattr(config, MARK, "mean")

@@ -14,6 +14,7 @@ from catena.methods.gradual import Gradual
 from catena.methods.ia3 import Ia3
 from catena.methods.lora import Lora
 from catena.methods.prefix_tuning import PrefixTuning
+from catena.methods.prompt import Pattern, Prompt
 from catena.methods.prompt_tuning import PromptTuning
 from catena.methods.top_layers import TopLayers
 from catena.settings import MethodSettings
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
         Gradual,
         Lora, AdaLora, Ia3, Bottleneck, PrefixTuning, PromptTuning, BitFit,
         Density,
+        Prompt, Pattern,
     )
 }  # fmt: skip
 

@@ -130,6 +130,11 @@ class Method(ABC):
         """Whether any weight moves; where none does, the network is only measured."""
         return True
 
+    @classmethod
+    def example(cls, problem: str) -> dict[str, object]:
+        """What `method` must say for this problem beside its name, where the labels are one and two."""
+        return {}
+
     def check(self, problem: str, head: Head) -> None:
         """Raise `SettingsError` where the method cannot solve the problem that needs `head`."""
         if self.heads is not None and head.kind not in self.heads:
@@ -214,6 +219,10 @@ class Method(ABC):
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a finished network into `folder`; safetensors and JSON only."""
         model.save_pretrained(folder)
+
+    def notes(self, model: PreTrainedModel) -> dict[str, object]:
+        """What the stage's closing table is to say of the method besides."""
+        return {}
 
     def load(self, folder: Path, read: Read, around: Surroundings) -> PreTrainedModel:
         """The network that `save` wrote, ready to predict. Raises `ModelError` for one that is damaged."""

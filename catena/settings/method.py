@@ -10,6 +10,7 @@ from catena.settings.density import DensitySettings
 from catena.settings.group import Group
 from catena.settings.layers import GradualSettings
 from catena.settings.peft import PeftSettings
+from catena.settings.prompt import PromptSettings
 
 
 class MethodSettings(Group):
@@ -21,6 +22,7 @@ class MethodSettings(Group):
         "gradual",
         "lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit",
         "density",
+        "prompt", "pattern",
     ] = Field("full", description="The method's module in `catena/methods`.")  # fmt: skip
     layers: int = Field(
         0,
@@ -59,6 +61,9 @@ class MethodSettings(Group):
         description="`density`: how it describes and learns labels.",
     )
     peft: PeftSettings = Field(PeftSettings(), description="Parameter-efficient methods.")
+    prompt: PromptSettings = Field(
+        default_factory=lambda: PromptSettings(), description="`prompt`, `pattern`: what is asked."
+    )
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:
@@ -69,4 +74,10 @@ class MethodSettings(Group):
             raise ValueError(
                 f"`cache` says nothing to {self.name}, which freezes no layers; it is for top_layers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_have_a_template(self) -> MethodSettings:
+        if self.name in ("prompt", "pattern") and self.prompt.template is None:
+            raise ValueError(f"`name` {self.name} needs a template: `prompt.template`")
         return self

@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from catena.errors import SettingsError
 from catena.settings.group import Group
 from catena.settings.groups import Settings
+from catena.settings.template_files import with_template
 
 
 def load_settings(path: Path) -> Settings:
@@ -37,7 +38,7 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(f"{path.name}{where}: {problem}.") from None
     if values is None:
         values = {}
-    return parse_settings(values, path.name)
+    return parse_settings(with_template(values, path), path.name)
 
 
 def parse_settings(values: Any, source: str = "params.yaml") -> Settings:

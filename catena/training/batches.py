@@ -55,6 +55,10 @@ class Plan:
         return float(len(self.epoch_ends))
 
 
+#: For methods that move no weight.
+NOTHING_TO_TRAIN = Plan([], [], 1)
+
+
 def plan_training(
     lengths: Sequence[int] | np.ndarray,
     *,

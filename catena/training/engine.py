@@ -109,7 +109,10 @@ class Engine(Trainer):  # type: ignore[misc]
         model.to(device.torch_device)
         decay = settings.weight_averaging
         self.average = WeightAverage(model, decay) if decay else None
-        optimizer = build_optimizer(model, settings, method.learning_rates(model), method.undecayed(model))
+        optimizer = None
+        if method.trains:
+            rates, undecayed = method.learning_rates(model), method.undecayed(model)
+            optimizer = build_optimizer(model, settings, rates, undecayed)
         higher = problem.validation_metric_names[self.metric]
         self.sign = 1.0 if higher else -1.0
         # the engine decides when to log, evaluate and save; the Trainer only carries it out
@@ -136,7 +139,10 @@ class Engine(Trainer):  # type: ignore[misc]
             args=arguments,
             train_dataset=training,
             data_collator=self.collate,
-            optimizers=(optimizer, build_schedule(optimizer, settings, plan.steps, higher)),
+            optimizers=(
+                optimizer,
+                build_schedule(optimizer, settings, plan.steps, higher) if optimizer else None,
+            ),
             callbacks=[_Timetable(self)],
         )
         self.loss_is_scaled_for_ga = True

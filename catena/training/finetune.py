@@ -21,7 +21,7 @@ from catena.methods import Surroundings, get_method
 from catena.model_folder import write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
-from catena.training.batches import Plan, plan_training
+from catena.training.batches import NOTHING_TO_TRAIN, Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.frozen_outputs import Keeper, Part
@@ -62,6 +62,7 @@ class Result:
     trainable: int
     weights: int
     validation: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
 
 def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: bool = False) -> Plan:
@@ -153,7 +154,7 @@ def finetune(
     # before what was inserted becomes part of other weights
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     weights = sum(weight.numel() for weight in model.parameters())
-    plan = plan_for(data, training, settings.seed, problem.packs)
+    plan = plan_for(data, training, settings.seed, problem.packs) if method.trains else NOTHING_TO_TRAIN
     on_start(device, plan)
     pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
     model.to(device.torch_device)
@@ -182,9 +183,13 @@ def finetune(
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
         shortcut=shortcut,
     )
-    engine.fit()
+    if method.trains:
+        engine.fit()
+    else:
+        engine.evaluate()
     if method.extras:
         method.calibrate(engine.model, engine.said())
+    notes = method.notes(engine.model)
     final = method.finish(engine.model)
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
@@ -209,6 +214,7 @@ def finetune(
         trainable=trainable,
         weights=weights,
         validation=validation,
+        notes=notes,
     )
 
 
