@@ -5,9 +5,10 @@ from __future__ import annotations
 from catena.methods.base import HeadRequest, Method, Surroundings
 from catena.methods.full import Full
 from catena.methods.top_layers import TopLayers
+from catena.methods.unchanged import Unchanged
 from catena.settings import MethodSettings
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers, Unchanged)}
 
 __all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 

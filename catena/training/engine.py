@@ -42,6 +42,7 @@ from catena.training.checkpoints import (
 from catena.training.devices import Device
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
+from catena.training.teaching import FEATURE, TaughtTable, Teaching
 from catena.training.tokens import TokenTable
 
 Row = dict[str, float]
@@ -70,7 +71,7 @@ class Engine(Trainer):  # type: ignore[misc]
         method: Method,
         settings: TrainingSettings,
         plan: Plan,
-        training: TokenTable,
+        training: TokenTable | TaughtTable,
         validation: TokenTable,
         *,
         folder: Path,
@@ -80,6 +81,7 @@ class Engine(Trainer):  # type: ignore[misc]
         class_weights: torch.Tensor | None,
         on_row: OnRow,
         write: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
         self.metric = validation_metric(settings, problem)
         self.problem = problem
@@ -93,6 +95,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self.class_weights = class_weights.to(device.torch_device) if class_weights is not None else None
         self.on_row = on_row
         self.write = write
+        self.teaching = teaching
         self.curve: list[Row] = []
         self.best_step = 0
         self.best_score = -math.inf
@@ -141,7 +144,10 @@ class Engine(Trainer):  # type: ignore[misc]
 
     def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.plan.packed is None:
-            return self.collate(features)
+            batch = self.collate(features)
+            if self.teaching is not None:
+                self.teaching.join(batch, features)
+            return batch
         return self.problem.pack(features, self.pad_token_id, self.plan.packed)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -174,6 +180,7 @@ class Engine(Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Mean loss over all that the optimiser step weighs, this batch's share of it."""
+        taught = inputs.pop(FEATURE, None)
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         given = network_inputs(model, inputs, self.problem.generates)
@@ -182,6 +189,8 @@ class Engine(Trainer):  # type: ignore[misc]
         with self.autocast():
             outputs = model(**given)
         loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels))
+        if self.teaching is not None and taught is not None:
+            loss = self.teaching.blend(loss, outputs.logits, taught)
         if num_items_in_batch is None:
             return loss
         share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
@@ -220,6 +229,11 @@ class Engine(Trainer):  # type: ignore[misc]
             self._row({f"validation_{name}": value for name, value in metrics.items()})
             self._judge(metrics[self.metric])
         return {f"eval_{name}": value for name, value in metrics.items()}
+
+    def measure(self, model: PreTrainedModel) -> dict[str, float]:
+        """The metrics of another network, such as what became of this one, without a place in the curve."""
+        self.model = model.to(self.device_choice.torch_device)
+        return self._measure()
 
     @torch.inference_mode()
     def _measure(self) -> dict[str, float]:

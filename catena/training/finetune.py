@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,20 @@ import torch
 from transformers import set_seed
 
 from catena import __version__
-from catena.backbones import Blueprint, get_backbone
+from catena.backbones import get_backbone
+from catena.compression.sample import Sample
+from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import SettingsError
 from catena.files import complete_folder
 from catena.methods import Surroundings, get_method
-from catena.model_folder import write_card
+from catena.model_folder import read_card, write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
 from catena.training.batches import Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
+from catena.training.starting import first_network
+from catena.training.teaching import Teaching
 from catena.training.tokens import TokenTable
 from catena.training.writing import validation_writer
 
@@ -61,6 +65,8 @@ class Result:
     trainable: int
     weights: int
     validation: dict[str, float] = field(default_factory=dict)
+    #: What was done to make the network smaller, a sentence each.
+    compressed: tuple[str, ...] = ()
 
 
 def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: bool = False) -> Plan:
@@ -79,17 +85,22 @@ def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: b
     )
 
 
-def fingerprint(settings: Settings, data_sha256: str, backbone_sha256: str) -> str:
+def fingerprint(
+    settings: Settings, data_sha256: str, backbone_sha256: str, models: Mapping[str, str] | None = None
+) -> str:
     """Sixteen hexadecimal digits that name a training: all that its weights depend on.
 
-    `checkpoint_seconds` is left out, because it moves no weight.
+    `checkpoint_seconds` is left out, because it moves no weight. Of other `models` that a training begins
+    with or learns from, their content counts, not where they are found.
     """
+    method = settings.method.model_dump(exclude={"start": True, "distillation": {"teacher"}})
     training = settings.training.model_dump(exclude={"checkpoint_seconds"})
     content = {
         "seed": settings.seed,
         "problem": settings.problem.model_dump(),
         "backbone": settings.backbone.model_dump(exclude={"source"}),
-        "method": settings.method.model_dump(),
+        "method": method,
+        "models": dict(models or {}),
         "training": training,
         "data": data_sha256,
         "weights": backbone_sha256,
@@ -109,14 +120,20 @@ def finetune(
     card: dict[str, Any],
     on_row: Callable[[Row], None],
     on_start: Callable[[Device, Plan], None],
+    start: Path | None = None,
+    teaching: Teaching | None = None,
 ) -> Result:
     """Fine-tune and write the model folder `target`.
 
     Resumes from `checkpoints` when a training was interrupted there; the weights are then those
     of an undisturbed run, bit for bit, on the same machine. `card` is completed and stored as
-    `catena.json`. Checkpoints are removed once `target` is complete.
+    `catena.json`. Checkpoints are removed once `target` is complete. `start` is the model to begin with
+    instead of the backbone, `teaching` what a teacher says of the training records.
+
+    Made smaller is a network that has learned: that of `start` before this training, or else the one just
+    trained. Eight-bit weights come last.
     """
-    training = settings.training
+    training, compression = settings.training, settings.method.compression
     device = choose_device(training.device, training.precision, training.attention)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling what PyTorch has not written yet costs 5% of the time and changes nothing.
@@ -126,16 +143,32 @@ def finetune(
     method = get_method(settings.method)
     head = problem.head(data.label_names)
     method.check(problem.name, head)
+    if compression.prunes or compression.quantize != "none":
+        check_plain(method)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer") if problem.tokenizes else None
-    network = backbone.build(
-        backbone_folder,
-        method.head(head),
-        dropout=training.dropout,
+    network = first_network(
+        settings,
+        problem,
+        method,
+        data.label_names,
+        tokenizer,
+        backbone=backbone_folder,
+        start=start,
+        tokens=data.folder,
         attention=device.attention,
-        pooling=settings.backbone.pooling,
-        blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
+    pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
+    notes: list[str] = []
+
+    def shrink(network: Any) -> None:
+        table = data.validation
+        sample = Sample.of(problem, table, table.lengths, pad_token_id, compression.records, device.kind)
+        notes.extend(cut(network.to(device.kind), compression, sample))
+
+    if start is not None:
+        shrink(network)
+        network.train()
     around = Surroundings(problem.name, head, tokenizer, data.training, backbone_folder, settings.seed)
     model = method.prepare(network, around)
     plan = plan_for(data, training, settings.seed, problem.packs)
@@ -146,18 +179,30 @@ def finetune(
         method,
         training,
         plan,
-        data.training,
+        data.training if teaching is None else teaching.table(data.training),
         data.validation,
         folder=checkpoints,
         device=device,
-        pad_token_id=0 if tokenizer is None else int(tokenizer.pad_token_id),
+        pad_token_id=pad_token_id,
         seed=settings.seed,
         class_weights=class_weights(training, data, problem),
         on_row=on_row,
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
+        teaching=teaching,
     )
-    engine.fit()
+    if method.trains:
+        engine.fit()
+    else:
+        engine.evaluate()
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     final = method.finish(engine.model)
+    if start is None:
+        shrink(final)
+    notes += round_off(final.to("cpu"), compression)
+    measured = engine.measure(final) if notes else {}
+    if notes or start is not None:
+        before = None if start is None else read_card(start).get("compression")
+        card = {**card, "compression": remembered(final, notes, before)}
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
         if tokenizer is not None:
@@ -178,9 +223,10 @@ def finetune(
         best_step=engine.best_step,
         steps=engine.state.global_step,
         device=device,
-        trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        weights=sum(weight.numel() for weight in model.parameters()),
-        validation=validation,
+        trainable=trainable if method.trains else 0,
+        weights=sum(tensor.numel() for tensor in final.state_dict().values()),
+        validation=measured or validation,
+        compressed=tuple(notes),
     )
 
 
