@@ -171,6 +171,13 @@ def is_int8(model: PreTrainedModel) -> bool:
     return any(isinstance(module, Int8Linear | Int8Embedding) for module in model.modules())
 
 
+def count_weights(model: PreTrainedModel) -> int:
+    """How many numbers the network has learned; tied ones count once, scales of eight-bit ones not."""
+    layers = [module for module in model.modules() if isinstance(module, Int8Linear | Int8Embedding)]
+    rounded = [tensor for layer in layers for name, tensor in layer.named_buffers() if name != "scale"]
+    return sum(weight.numel() for weight in (*model.parameters(), *rounded))
+
+
 def to_int8(model: PreTrainedModel) -> None:
     """Round the weights of linear layers and embeddings to eight bits.
 

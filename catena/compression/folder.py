@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catena.backbones.smaller import count_weights
 from catena.compression.sample import DESCRIBING, Sample, as_rows
 from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import DataError, ModelError, SettingsError
@@ -135,7 +136,7 @@ def _features(predictor: Predictor, records: pd.DataFrame) -> dict[str, list[Any
 
 def _figures(predictor: Predictor, folder: Path, labelled: pd.DataFrame | None) -> Figures:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    weights = sum(tensor.numel() for tensor in predictor.model.state_dict().values())
+    weights = count_weights(predictor.model)
     if labelled is None:
         return Figures(size, weights, {}, None)
     return Figures(size, weights, _scores(predictor, labelled), _milliseconds(predictor, labelled))

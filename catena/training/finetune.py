@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from catena import __version__
 from catena.backbones import get_backbone
+from catena.backbones.smaller import count_weights
 from catena.compression.sample import Sample
 from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import SettingsError
@@ -198,6 +199,7 @@ def finetune(
     final = method.finish(engine.model)
     if start is None:
         shrink(final)
+    weights = count_weights(final)
     notes += round_off(final.to("cpu"), compression)
     measured = engine.measure(final) if notes else {}
     if notes or start is not None:
@@ -224,7 +226,7 @@ def finetune(
         steps=engine.state.global_step,
         device=device,
         trainable=trainable if method.trains else 0,
-        weights=sum(tensor.numel() for tensor in final.state_dict().values()),
+        weights=weights,
         validation=measured or validation,
         compressed=tuple(notes),
     )
