@@ -158,9 +158,10 @@ def attentions(model: PreTrainedModel) -> list[Attention]:
 def keep_heads(model: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
     """Keep of each layer the `heads` named, counted from 0. Raises `SettingsError` where none is named."""
     parts = attentions(model)
-    for number, (part, kept) in enumerate(zip(parts, heads, strict=True), 1):
+    for number, kept in enumerate(heads, 1):
         if not kept:
             raise SettingsError(f"All heads of layer {number} would be cut out; at least one must stay.")
+    for part, kept in zip(parts, heads, strict=True):
         part.keep(sorted(kept))
     marks = dict(getattr(model.config, MARK, None) or {})
     setattr(model.config, MARK, marks | {"heads": [part.heads for part in parts]})

@@ -69,17 +69,8 @@ def read_labelled(path: Path, predictor: Predictor, targets: bool = True) -> pd.
     if records.empty:
         raise DataError(f"{path} holds no records.")
     if targets:
-        _check_targets(records, predictor)
+        problem.evaluation().check_targets(records, predictor.label_names)
     return records
-
-
-def _check_targets(records: pd.DataFrame, predictor: Predictor) -> None:
-    predictor.problem.evaluation().check_targets(records, predictor.label_names)
-    classes = predictor.problem.classes(records[predictor.problem.target_role])
-    if classes is None or predictor.problem.head(predictor.label_names).kind == "pair-embedding":
-        return
-    if predictor.label_names and (unknown := sorted(set(classes) - set(predictor.label_names))):
-        raise DataError(f"The records have the class {unknown[0]!r}, which the model does not know.")
 
 
 def compress_folder(
