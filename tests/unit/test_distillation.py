@@ -229,7 +229,7 @@ def train(
         get_backbone("pretrained").tokenizer(backbone).save_pretrained(data / "tokenizer")
         (data / "statistics.json").write_text(json.dumps({"label_names": ["a", "b", "c"]}))
     training = {
-        "epochs": 3, "batch_size": 8, "learning_rate": 0.01, "dropout": 0.0,
+        "epochs": 4, "batch_size": 8, "learning_rate": 0.01, "dropout": 0.0,
         "checkpoint_seconds": 0 if stop else 600,
         "device": "cpu", "precision": "float32", "metric": "log_loss",
     }  # fmt: skip
