@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,11 @@ def export_onnx(
             f"A model of the problem {problem.name} writes token by token, and only networks whose outputs "
             "are scores are exported; serve it with `mlflow models serve` instead."
         )
+    if any(isinstance(module, nn.RNNBase) for module in predictor.model.modules()):
+        raise ModelError(
+            "A recurrent network reads each text exactly as far as it goes, which cannot be written as ONNX; "
+            "choose a convolutional network or a transformer."
+        )
     if is_int8(predictor.model):
         raise ModelError(
             "The weights of this model are in eight bits in a form of Catena's own; export the model before, "
@@ -166,7 +172,7 @@ def _export(model: nn.Module, names: Sequence[str], batches: Sequence[Any], file
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:200]
         raise ModelError(f"This network cannot be written as ONNX: {reason}") from error
 
 

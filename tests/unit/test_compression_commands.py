@@ -13,13 +13,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from catena.backbones import Blueprint, get_backbone
 from catena.cli import app
 from catena.compression.folder import compress_folder
 from catena.compression.onnx import export_onnx
 from catena.errors import CatenaError, DataError, ModelError, SettingsError, StorageError
 from catena.model_folder import CARD, read_card, write_card
 from catena.predictor import Predictor
-from catena.settings import CompressionSettings
+from catena.problems import HeadSpec
+from catena.settings import BackboneSettings, CompressionSettings
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
 from tests.tiny_model import LABELS, build_tiny_model, tiny_card
 from tests.tiny_project import write_records
@@ -146,6 +148,19 @@ def test_models_that_cannot_be_compressed_or_exported_get_a_sentence(
     with pytest.raises(ModelError, match="in a form of Catena's own; export the model before"):
         export_onnx(tmp_path / "small", tmp_path / "onnx", records)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small"]
+
+
+def test_a_recurrent_network_is_not_exported(model: Path, records: Path, tmp_path: Path) -> None:
+    sizes = BackboneSettings(name="x", type="recurrent", hidden_size=8, embedding_size=8)
+    head = HeadSpec("sequence-classification", LABELS)
+    lstm = get_backbone("recurrent").build(
+        tmp_path, head, dropout=0.0, attention="eager", blueprint=Blueprint(sizes, 300)
+    )
+    folder = changed(model, tmp_path / "lstm", backbone=sizes.model_dump())
+    lstm.save_pretrained(folder)
+    write_card(folder, {name: value for name, value in read_card(folder).items() if name != "files"})
+    with pytest.raises(ModelError, match="A recurrent network reads each text exactly as far as it goes"):
+        export_onnx(folder, tmp_path / "onnx", records)
 
 
 def test_a_model_that_writes_is_not_exported(tmp_path: Path, records: Path) -> None:
