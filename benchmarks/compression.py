@@ -27,6 +27,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from benchmarks.machine import describe, spread
+from catena.data.fetch import fetch_backbone
+from catena.layout import Layout
+from catena.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = ROOT / "presets" / "sst2.yaml"
@@ -127,9 +130,7 @@ class Bench:
             if ready.is_dir():
                 shutil.copytree(ready, place)
             else:
-                subprocess.run([sys.executable, "-m", "catena.cli", "fetch"], cwd=project, check=False)
-            if not place.is_dir():
-                raise SystemExit(f"There is no backbone in {place}.")
+                fetch_backbone(load_settings(project / "params.yaml"), Layout(project))
 
     @staticmethod
     def _run(project: Path, stage: str) -> None:
