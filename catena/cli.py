@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from catena import __version__
+from catena.compression import commands as compression_commands
 from catena.errors import CatenaError, SettingsError
 from catena.knowledge import commands as knowledge_commands
 
@@ -41,6 +42,8 @@ app = typer.Typer(
     help="From labelled text to a model in production: see the manual in docs/.",
 )
 app.command()(knowledge_commands.ask)
+app.command()(compression_commands.compress)
+app.command()(compression_commands.export)
 app.add_typer(knowledge_commands.knowledge, name="knowledge")
 
 

@@ -41,6 +41,8 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(card["label_names"])
         self.tokenization = TokenizationSettings.model_validate(card["tokenization"])
         self.cleaner = Cleaner(**card["cleaning"])
+        if precision == "auto" and card.get("compression", {}).get("int8"):
+            precision = "float32"  # what is not in eight bits is little, and changing types costs more
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
@@ -118,15 +120,15 @@ class Predictor:
     def _vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of clean texts `(texts, hidden)`, float32."""
         ids = encode_texts(texts, self.tokenizer, self.tokenization)["input_ids"]
-        vectors = embed_tokens(self.model.base_model, ids, self._pad_token_id, self.device)
+        vectors = embed_tokens(self.model.base_model, ids, self.pad_token_id, self.device)
         normalised: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return normalised
 
     def _collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return self.problem.collate(rows, self._pad_token_id, PAD_TO)
+        return self.problem.collate(rows, self.pad_token_id, PAD_TO)
 
     @property
-    def _pad_token_id(self) -> int:
+    def pad_token_id(self) -> int:
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
     def _outputs(self, table: pd.DataFrame, features: Mapping[str, list[Any]]) -> Outputs:
@@ -186,7 +188,7 @@ class Predictor:
             return np.asarray(
                 run_batches(lambda batch: self.model.vectors(**batch), features, self._collate, self.device)
             )
-        return embed_tokens(self.model.base_model, features["input_ids"], self._pad_token_id, self.device)
+        return embed_tokens(self.model.base_model, features["input_ids"], self.pad_token_id, self.device)
 
     def _table(
         self, records: pd.DataFrame | Sequence[str], clean: bool, targets: bool = False

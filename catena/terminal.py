@@ -36,6 +36,11 @@ def _rows(title: str, rows: Mapping[str, object]) -> Table:
     return table
 
 
+def print_rows(title: str, rows: Mapping[str, object]) -> None:
+    """A table of names and values."""
+    console().print(_rows(title, rows))
+
+
 def print_inspection(inspection: Inspection, params: Path, name: str) -> None:
     """What `catena init` saw and what to do next."""
     classes = ", ".join(f"{label} {count:,}" for label, count in list(inspection.classes.items())[:8])
@@ -185,6 +190,8 @@ def print_lineage(document: Mapping[str, Any], as_json: bool) -> None:
     }
     if base := document.get("adapter_for"):
         rows["stored as"] = f"an adapter for {base['name']} ({base['source']}), whose weights are not in it"
+    for role, other in (document.get("predecessors") or {}).items():
+        rows[role] = f"{other['given']}, weights {other['weights_sha256'][:12]}"
     screen = console()
     screen.print(_rows(f"{document['model']} version {document['version']}", rows))
     data = {path: md5 for paths in document["data"].values() for path, md5 in paths.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from catena.errors import ModelError
 from catena.files import complete_file, sha256_folder
 from catena.layout import Layout
 from catena.problems import get_problem
+from catena.registry.predecessors import Predecessor, predecessors
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
@@ -18,6 +20,7 @@ from catena.training.checkpoints import latest_checkpoint
 from catena.training.devices import Device
 from catena.training.engine import Row
 from catena.training.finetune import TrainingData, finetune, fingerprint
+from catena.training.teaching import Teaching, learn_from
 from tasks.stage import run_stage
 
 
@@ -28,24 +31,29 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
     backbone = layout.backbone(settings.backbone.name)
     if not backbone.is_dir():
         raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")
-    name = fingerprint(settings, sha256_folder(layout.tokenized), sha256_folder(backbone))
+    others = predecessors(settings, layout)
+    identities = {role: other.identity for role, other in others.items()}
+    name = fingerprint(settings, sha256_folder(layout.tokenized), sha256_folder(backbone), identities)
     checkpoints = layout.checkpoints(name)
     resuming = latest_checkpoint(checkpoints)
     if resuming is not None:
         print(f"resuming at {resuming.name.replace('-', ' ')}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
+        start = others.get("start")
         result = finetune(
             settings,
             data,
             backbone_folder=backbone,
             checkpoints=checkpoints,
             target=layout.candidate,
-            card=_card(settings, data, name),
+            card=_card(settings, data, name) | _origins(others),
             on_row=progress.row,
             on_start=progress.start,
             cache=layout.frozen_outputs,
             say=partial(print, flush=True),
+            start=None if start is None else start.folder,
+            teaching=_teaching(settings, layout, data, others.get("teacher")),
         )
         run.log_metrics({f"best_validation_{key}": value for key, value in result.validation.items()}, None)
         run.log_params({"weights.trained": result.trainable, "weights.all": result.weights})
@@ -75,6 +83,31 @@ def _card(settings: Settings, data: TrainingData, name: str) -> dict[str, Any]:
         "columns": settings.data.columns,
         "fingerprint": name,
     }
+
+
+def _origins(others: Mapping[str, Predecessor]) -> dict[str, Any]:
+    """What the card remembers of models that the training began with or learned from."""
+    return {"predecessors": {role: other.described for role, other in others.items()}} if others else {}
+
+
+def _teaching(
+    settings: Settings, layout: Layout, data: TrainingData, teacher: Predecessor | None
+) -> Teaching | None:
+    """What the teacher says. Its texts come from `data/prepared`, found by identifiers that are their
+    hashes, so that they are what `data/tokenized` was made from."""
+    if teacher is None:
+        return None
+    return learn_from(
+        teacher.folder,
+        teacher.identity,
+        teacher.card,
+        get_problem(settings.problem),
+        data.label_names,
+        layout.tokenized / "train.arrow",
+        layout.prepared / "train.parquet",
+        layout.private / "teaching",
+        settings.method.distillation,
+    )
 
 
 class Progress:

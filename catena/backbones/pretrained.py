@@ -155,6 +155,10 @@ class Pretrained(Backbone):
             auto = pixels.PixelClassifier
         else:
             auto = MeanPooledClassifier if getattr(config, MARK, None) == "mean" else auto_class(head)
+        if getattr(config, "catena_smaller", None) is not None:
+            from catena.backbones.smaller import read_smaller
+
+            return read_smaller(folder, config, getattr(auto, "from_config", auto)).eval()
         return self._read(auto.from_pretrained, folder, config).eval()
 
     def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:

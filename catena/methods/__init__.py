@@ -17,6 +17,7 @@ from catena.methods.prefix_tuning import PrefixTuning
 from catena.methods.prompt import Pattern, Prompt
 from catena.methods.prompt_tuning import PromptTuning
 from catena.methods.top_layers import TopLayers
+from catena.methods.unchanged import Unchanged
 from catena.settings import MethodSettings
 
 METHODS: dict[str, type[Method]] = {
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
         Lora, AdaLora, Ia3, Bottleneck, PrefixTuning, PromptTuning, BitFit,
         Density,
         Prompt, Pattern,
+        Unchanged,
     )
 }  # fmt: skip
 

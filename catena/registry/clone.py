@@ -17,6 +17,7 @@ from catena.errors import RegistryError
 from catena.layout import Layout
 from catena.registry.lineage import PATCH, SOURCES
 from catena.registry.packaging import LINEAGE
+from catena.registry.predecessors import bring_predecessors
 from catena.settings import Settings, load_settings
 
 Report = Callable[[str], None]
@@ -59,6 +60,7 @@ def make_copy(
     _share_cache(layout, copy)
     _bring_data(settings, layout, copy, document, report)
     _bring_backbone(settings, layout, copy, document, report)
+    bring_predecessors(document, layout, copy, report)
     return copy
 
 

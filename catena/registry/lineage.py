@@ -30,9 +30,10 @@ def lineage(uri: str, layout: Layout) -> dict[str, Any]:
 
     Keys: `model`, `version`, `aliases`, `registered` (UTC), `decision`, `reasons`, `run_id`,
     `fingerprint`, `weights_sha256`, `git` (commit, dirty, patch_sha256, omitted), `data` (DVC's
-    MD5 of every file and folder), `backbone`, `params`, `metrics`, `environment`, and `adapter_for` (name,
-    source and SHA-256 of the backbone's weights) where the version holds only an adapter. Raises
-    `RegistryError` when the version does not exist or was not registered by Catena.
+    MD5 of every file and folder), `backbone`, `predecessors` (models that training began with or learned
+    from), `params`, `metrics`, `environment`, and `adapter_for` (name, source and SHA-256 of the backbone's
+    weights) where the version holds only an adapter. Raises `RegistryError` when the version does not exist
+    or was not registered by Catena.
     """
     registry, version = resolve(uri, layout)
     # Asked for after the version is known, so that an alias that moves meanwhile cannot mix two.
@@ -87,6 +88,7 @@ def lineage_documents(settings: Settings, layout: Layout, metrics: dict[str, Any
             "md5": next((paths[backbone] for paths in data.values() if backbone in paths), None),
         },
         **({"adapter_for": asdict(base)} if (base := base_of(layout.candidate)) is not None else {}),
+        "predecessors": card.get("predecessors", {}),
         "params": settings.model_dump(mode="json"),
         "metrics": metrics,
         "environment": trained.get("environment") or environment(),

@@ -1,5 +1,6 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.compression import CompressionSettings, DistillationSettings
 from catena.settings.data import AugmentationSettings, DataSettings, PreparationSettings
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
@@ -19,8 +20,10 @@ from catena.settings.reading import known_parameters, load_settings, parse_setti
 __all__ = [
     "AugmentationSettings",
     "BackboneSettings",
+    "CompressionSettings",
     "DataSettings",
     "DecodingSettings",
+    "DistillationSettings",
     "EvaluationSettings",
     "GateSettings",
     "Group",

@@ -255,6 +255,19 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
+    def _what_is_unchanged_is_there(self) -> Settings:
+        if self.method.name != "unchanged":
+            return self
+        if self.method.start is None:
+            raise ValueError("`method.name` unchanged trains nothing, so `method.start` must name a model")
+        if self.method.distillation.teacher is not None:
+            raise ValueError(
+                "`method.name` unchanged trains nothing, so it has no use for `method.distillation.teacher`; "
+                "leave that out or choose another method"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _vocabularies_are_learned(self) -> Settings:
         chosen = self.tokenization
         if chosen.vocabularies == "separate" and (

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from catena.settings.compression import CompressionSettings, DistillationSettings
 from catena.settings.density import DensitySettings
 from catena.settings.group import Group
 from catena.settings.layers import GradualSettings
@@ -23,6 +24,7 @@ class MethodSettings(Group):
         "lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit",
         "density",
         "prompt", "pattern",
+        "unchanged",
     ] = Field("full", description="The method's module in `catena/methods`.")  # fmt: skip
     layers: int = Field(
         0,
@@ -63,6 +65,17 @@ class MethodSettings(Group):
     peft: PeftSettings = Field(PeftSettings(), description="Parameter-efficient methods.")
     prompt: PromptSettings = Field(
         default_factory=lambda: PromptSettings(), description="`prompt`, `pattern`: what is asked."
+    )
+    start: str | None = Field(
+        None,
+        description="Model with whose weights to begin instead of the backbone's: models:/NAME/3, "
+        "models:/NAME@champion, or a model folder (relative to the project); `unchanged` needs one.",
+    )
+    distillation: DistillationSettings = Field(
+        default_factory=lambda: DistillationSettings(), description="Learning from a teacher."
+    )
+    compression: CompressionSettings = Field(
+        default_factory=lambda: CompressionSettings(), description="Making the network smaller."
     )
 
     @model_validator(mode="after")

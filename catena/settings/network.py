@@ -89,6 +89,11 @@ class BackboneSettings(Group):
         "(often the first token's; the last state of `recurrent`, the maximum of `convolutional`), or their "
         "mean, which suits sentence encoders.",
     )
+    keep_layers: tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="`pretrained`: layers that are kept, counted from 1, bottom first; nothing keeps all.",
+    )
     layers: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="Layers of a `transformer` (2) or `recurrent` (1) network."
     )
@@ -160,6 +165,15 @@ class BackboneSettings(Group):
             )
         if kind == "hub" and not self.revision:
             raise ValueError("`revision` is required with a `hub:` source")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_layers_are_in_order(self) -> BackboneSettings:
+        kept = self.keep_layers
+        if kept is not None and list(kept) != sorted(set(kept)):
+            raise ValueError("`keep_layers` must name each layer once, bottom first")
+        if kept is not None and self.type != "pretrained":
+            raise ValueError("`keep_layers` is for pretrained networks; set `layers` for others")
         return self
 
     @model_validator(mode="after")

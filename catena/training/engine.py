@@ -47,6 +47,7 @@ from catena.training.devices import Device
 from catena.training.frozen_outputs import STATES, Part, stacked_states
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
+from catena.training.teaching import FEATURE, TaughtTable, Teaching
 
 Row = dict[str, float]
 #: Called with each row of the training curve as it is measured.
@@ -74,7 +75,7 @@ class Engine(Trainer):  # type: ignore[misc]
         method: Method,
         settings: TrainingSettings,
         plan: Plan,
-        training: Part,
+        training: Part | TaughtTable,
         validation: Part,
         *,
         folder: Path,
@@ -85,6 +86,7 @@ class Engine(Trainer):  # type: ignore[misc]
         on_row: OnRow,
         write: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         shortcut: Shortcut | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
         self.metric = validation_metric(settings, problem)
         self.problem = problem
@@ -100,6 +102,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self.write = write
         self.shortcut = shortcut
         self.moving = moving_weights(model)  # at any time: a method may freeze some of it for a while
+        self.teaching = teaching
         self.curve: list[Row] = []
         self.best_step = 0
         self.best_score = -math.inf
@@ -157,7 +160,10 @@ class Engine(Trainer):  # type: ignore[misc]
 
     def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.plan.packed is None:
-            return self.collate(features)
+            batch = self.collate(features)
+            if self.teaching is not None:
+                self.teaching.join(batch, features)
+            return batch
         return self.problem.pack(features, self.pad_token_id, self.plan.packed)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -194,6 +200,7 @@ class Engine(Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Mean loss over all that the optimiser step weighs, this batch's share of it."""
+        taught = inputs.pop(FEATURE, None)
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         self.method.rest(self.model)
@@ -203,6 +210,8 @@ class Engine(Trainer):  # type: ignore[misc]
         with self.autocast(), self.begun(given):
             outputs = model(**given)
         loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels))
+        if self.teaching is not None and taught is not None:
+            loss = self.teaching.blend(loss, outputs.logits, taught)
         if num_items_in_batch is None:
             return loss
         share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
@@ -241,6 +250,15 @@ class Engine(Trainer):  # type: ignore[misc]
             self._row({f"validation_{name}": value for name, value in metrics.items()})
             self._judge(metrics[self.metric])
         return {f"eval_{name}": value for name, value in metrics.items()}
+
+    def measure(self, model: PreTrainedModel) -> dict[str, float]:
+        """The metrics of another network, such as what became of this one, without a place in the curve.
+
+        It reads the records itself: what was kept of frozen layers is not its own.
+        """
+        self.shortcut = None
+        self.model = model.to(self.device_choice.torch_device)
+        return self._measure()
 
     def _measure(self) -> dict[str, float]:
         def kept(outputs: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

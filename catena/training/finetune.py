@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,22 @@ import torch
 from transformers import set_seed
 
 from catena import __version__
-from catena.backbones import Blueprint, get_backbone
+from catena.backbones import get_backbone
+from catena.backbones.smaller import count_weights
+from catena.compression.sample import Sample
+from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import SettingsError
 from catena.files import complete_folder
 from catena.methods import Surroundings, get_method
-from catena.model_folder import write_card
+from catena.model_folder import read_card, write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
 from catena.training.batches import NOTHING_TO_TRAIN, Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.frozen_outputs import Keeper, Part
+from catena.training.starting import first_network
+from catena.training.teaching import Teaching
 from catena.training.tokens import TokenTable
 from catena.training.writing import validation_writer
 
@@ -81,17 +86,23 @@ def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: b
     )
 
 
-def fingerprint(settings: Settings, data_sha256: str, backbone_sha256: str) -> str:
+def fingerprint(
+    settings: Settings, data_sha256: str, backbone_sha256: str, models: Mapping[str, str] | None = None
+) -> str:
     """Sixteen hexadecimal digits that name a training: all that its weights depend on.
 
-    `checkpoint_seconds` and `cache_gigabytes` are left out, because they move no weight.
+    `checkpoint_seconds` and `cache_gigabytes` are left out, because they move no weight. Of other `models`
+    that a training begins with or learns from, their content counts, not where they are found.
     """
+    unseen = {"start": True, "cache_gigabytes": True, "distillation": {"teacher"}}
+    method = settings.method.model_dump(exclude=unseen)
     training = settings.training.model_dump(exclude={"checkpoint_seconds"})
     content = {
         "seed": settings.seed,
         "problem": settings.problem.model_dump(),
         "backbone": settings.backbone.model_dump(exclude={"source"}),
-        "method": settings.method.model_dump(exclude={"cache_gigabytes"}),
+        "method": method,
+        "models": dict(models or {}),
         "training": training,
         "data": data_sha256,
         "weights": backbone_sha256,
@@ -113,15 +124,21 @@ def finetune(
     on_start: Callable[[Device, Plan], None],
     cache: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    start: Path | None = None,
+    teaching: Teaching | None = None,
 ) -> Result:
     """Fine-tune and write the model folder `target`.
 
     Resumes from `checkpoints` when a training was interrupted there; the weights are then those
     of an undisturbed run, bit for bit, on the same machine. `card` is completed and stored as
-    `catena.json`. Checkpoints are removed once `target` is complete. What is kept of frozen layers lies in
-    `cache`, by default beside the checkpoints; `say` is told how that goes.
+    `catena.json`. Checkpoints are removed once `target` is complete. `start` is the model to begin with
+    instead of the backbone, `teaching` what a teacher says of the training records. What is kept of frozen
+    layers lies in `cache`, by default beside the checkpoints; `say` is told how that goes.
+
+    Made smaller is a network that has learned: that of `start` before this training, or else the one just
+    trained. Eight-bit weights come last.
     """
-    training = settings.training
+    training, compression = settings.training, settings.method.compression
     device = choose_device(training.device, training.precision, training.attention)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling what PyTorch has not written yet costs 5% of the time and changes nothing.
@@ -131,16 +148,32 @@ def finetune(
     method = get_method(settings.method)
     head = problem.head(data.label_names)
     method.check(problem.name, head)
+    if compression.prunes or compression.quantize != "none":
+        check_plain(method)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer") if problem.tokenizes else None
-    network = backbone.build(
-        backbone_folder,
-        method.head(head),
-        dropout=training.dropout,
+    network = first_network(
+        settings,
+        problem,
+        method,
+        data.label_names,
+        tokenizer,
+        backbone=backbone_folder,
+        start=start,
+        tokens=data.folder,
         attention=device.attention,
-        pooling=settings.backbone.pooling,
-        blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
+    pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
+    smaller: list[str] = []
+
+    def shrink(network: Any) -> None:
+        table = data.validation
+        sample = Sample.of(problem, table, table.lengths, pad_token_id, compression.records, device.kind)
+        smaller.extend(cut(network.to(device.kind), compression, sample))
+
+    if start is not None:
+        shrink(network)
+        network.train()
     around = Surroundings(
         problem.name,
         head,
@@ -156,7 +189,6 @@ def finetune(
     weights = sum(weight.numel() for weight in model.parameters())
     plan = plan_for(data, training, settings.seed, problem.packs) if method.trains else NOTHING_TO_TRAIN
     on_start(device, plan)
-    pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
     model.to(device.torch_device)
     parts: list[Part] = [data.training, data.validation]
     shortcut = None
@@ -172,7 +204,7 @@ def finetune(
         method,
         training,
         plan,
-        parts[0],
+        parts[0] if teaching is None else teaching.table(parts[0]),
         parts[1],
         folder=checkpoints,
         device=device,
@@ -182,6 +214,7 @@ def finetune(
         on_row=on_row,
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
         shortcut=shortcut,
+        teaching=teaching,
     )
     if method.trains:
         engine.fit()
@@ -191,6 +224,14 @@ def finetune(
         method.calibrate(engine.model, engine.said())
     notes = method.notes(engine.model)
     final = method.finish(engine.model)
+    if start is None:
+        shrink(final)
+    weights = count_weights(final) if smaller else weights
+    smaller += round_off(final.to("cpu"), compression)
+    measured = engine.measure(final) if smaller else {}
+    if smaller or start is not None:
+        before = None if start is None else read_card(start).get("compression")
+        card = {**card, "compression": remembered(final, smaller, before)}
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
         if tokenizer is not None:
@@ -211,10 +252,10 @@ def finetune(
         best_step=engine.best_step,
         steps=engine.state.global_step,
         device=device,
-        trainable=trainable,
+        trainable=trainable if method.trains else 0,
         weights=weights,
-        validation=validation,
-        notes=notes,
+        validation=measured or validation,
+        notes=notes | {f"smaller {number}": note for number, note in enumerate(smaller, 1)},
     )
 
 

@@ -1,0 +1,1 @@
+"""Smaller and faster models: parts cut out, weights in eight bits, other runtimes' formats."""
