@@ -75,6 +75,9 @@ class Problem(ABC):
     fewest_classes: ClassVar[int] = 2
     #: Whether a long text may be cut off; not where targets point into it.
     truncates: ClassVar[bool] = True
+    #: Whether it can learn from its own confident predictions: targets are classes, and each prediction has
+    #: a `confidence` (`data.unlabelled`).
+    learns_unlabelled: ClassVar[bool] = False
     #: Whether `training.class_weights` means anything.
     weighs_classes: ClassVar[bool] = False
     #: Whether equal inputs have one right target, so that others contradict it.

@@ -28,6 +28,7 @@ class Classification(Problem):
     input_roles = ("text",)
     target_role = "label"
     weighs_classes = True
+    learns_unlabelled = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "macro_f1": True,
         "accuracy": True,

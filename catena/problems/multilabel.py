@@ -35,6 +35,7 @@ class Multilabel(Problem):
     contents: ClassVar[Mapping[str, Content]] = {"labels": "json"}
     fewest_classes = 1
     weighs_classes = True
+    learns_unlabelled = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "micro_f1": True,
         "macro_f1": True,
