@@ -139,6 +139,7 @@ def _write_reports(
         data_quality=_json(layout.data_quality),
         curve=pd.read_csv(curve) if curve.is_file() else None,
         made_with=_made_with(settings, predictor),
+        self_training=predictor.card.get("self_training"),
     )
     predictions.evaluation.write_report(layout.report, source)
 

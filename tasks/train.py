@@ -13,10 +13,11 @@ from catena.problems import get_problem
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
-from catena.training.checkpoints import latest_checkpoint
 from catena.training.devices import Device
 from catena.training.engine import Row
 from catena.training.finetune import TrainingData, finetune, fingerprint
+from catena.training.self_training import resumable
+from catena.training.self_training import summary as self_training_summary
 from tasks.stage import run_stage
 
 
@@ -29,9 +30,9 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")
     name = fingerprint(settings, sha256_folder(layout.tokenized), sha256_folder(backbone))
     checkpoints = layout.checkpoints(name)
-    resuming = latest_checkpoint(checkpoints)
+    resuming = resumable(checkpoints)
     if resuming is not None:
-        print(f"resuming at {resuming.name.replace('-', ' ')}", flush=True)
+        print(f"resuming at {resuming}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
         result = finetune(
@@ -52,6 +53,7 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         "device": result.device,
         "steps": f"{result.steps:,}, best after {result.best_step:,}",
         "weights": f"{result.trainable:,} of {result.weights:,} trained",
+        **self_training_summary(result.self_training),
         **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
         "model": layout.candidate.relative_to(layout.root),
     }
@@ -80,7 +82,7 @@ class Progress:
         self.printed = 0.0
 
     def start(self, device: Device, plan: Plan) -> None:
-        self.steps = plan.steps
+        self.steps = plan.before + plan.steps
         print(f"training on {device}: {plan.steps:,} steps", flush=True)
 
     def row(self, row: Row) -> None:

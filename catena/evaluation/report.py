@@ -31,7 +31,8 @@ class ReportSource:
     """What the page is made of; absent parts leave their section out.
 
     `metrics` is `metrics.json` (with `behaviour` if any ran), `data_quality` what `prepare` wrote,
-    `curve` the training curve, `made_with` groups of names and values that say how it was made.
+    `curve` the training curve, `made_with` groups of names and values that say how it was made,
+    `self_training` what the model's card says of rounds on records without labels.
     """
 
     title: str
@@ -40,6 +41,7 @@ class ReportSource:
     data_quality: Mapping[str, Any] | None = None
     curve: pd.DataFrame | None = None
     made_with: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    self_training: Mapping[str, Any] | None = None
 
 
 def write_report(path: Path, source: ReportSource) -> None:
@@ -83,6 +85,7 @@ def render_report(source: ReportSource) -> str:
         samples=sample_rows(source.predictions, _SAMPLE_CLASSES, _SAMPLES),
         behaviour=behaviour,
         data=source.data_quality,
+        self_training=source.self_training,
         parts=[
             name
             for name in ("train", "validation", "test")

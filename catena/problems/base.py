@@ -218,6 +218,14 @@ class Problem(ABC):
         one, and `record`, its position.
         """
 
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        """Canonical targets as features have them in `labels`, where `learns_unlabelled`."""
+        raise NotImplementedError
+
+    def probabilities(self, outputs: Measured) -> np.ndarray:
+        """Outputs as probabilities of the classes `(rows, classes)`, where `learns_unlabelled`."""
+        raise NotImplementedError
+
     # -- network ---------------------------------------------------------------------------
 
     @abstractmethod

@@ -55,9 +55,15 @@ class Classification(Problem):
     ) -> dict[str, list[Any]]:
         features = encode_texts(records["text"].tolist(), tokenizer, settings)
         if self.target_role in records:
-            number = {name: index for index, name in enumerate(label_names)}
-            features["labels"] = [number[label] for label in records["label"]]
+            features["labels"] = self.encode_targets(records["label"].tolist(), label_names)
         return features
+
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        number = {name: index for index, name in enumerate(label_names)}
+        return [number[target] for target in targets]
+
+    def probabilities(self, outputs: Measured) -> np.ndarray:
+        return softmax(outputs)
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:
         return HeadSpec("sequence-classification", tuple(label_names))
@@ -69,7 +75,7 @@ class Classification(Problem):
 
         batch = pad_inputs(features, pad_token_id, pad_to)
         if "labels" in features[0]:
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+            batch["labels"] = torch.tensor(np.asarray([feature["labels"] for feature in features]))
         return batch
 
     def loss(

@@ -106,8 +106,14 @@ class Multilabel(Problem):
         """`labels` hold 1 for each class that a record has, and 0 for the others."""
         features = encode_texts(records["text"].tolist(), tokenizer, settings)
         if self.target_role in records:
-            features["labels"] = list(membership(records["labels"], label_names))
+            features["labels"] = self.encode_targets(records["labels"].tolist(), label_names)
         return features
+
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        return list(membership(targets, label_names))
+
+    def probabilities(self, outputs: Measured) -> np.ndarray:
+        return sigmoid(outputs)
 
     # -- network ---------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ from catena.training.devices import Device
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
 from catena.training.tokens import TokenTable
+from catena.training.weighting import WEIGHT, weighted_mean
 
 Row = dict[str, float]
 #: Called with each row of the training curve as it is measured.
@@ -141,7 +142,10 @@ class Engine(Trainer):  # type: ignore[misc]
 
     def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.plan.packed is None:
-            return self.collate(features)
+            batch = self.collate(features)
+            if WEIGHT in features[0]:
+                batch[WEIGHT] = torch.tensor([float(feature[WEIGHT]) for feature in features])
+            return batch
         return self.problem.pack(features, self.pad_token_id, self.plan.packed)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -174,6 +178,7 @@ class Engine(Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Mean loss over all that the optimiser step weighs, this batch's share of it."""
+        weights = inputs.pop(WEIGHT, None)
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         given = network_inputs(model, inputs, self.problem.generates)
@@ -181,13 +186,17 @@ class Engine(Trainer):  # type: ignore[misc]
             given["labels"] = labels
         with self.autocast():
             outputs = model(**given)
-        loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels))
+        loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels, weights))
         if num_items_in_batch is None:
             return loss
         share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
         return loss * share
 
-    def _problem_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def _problem_loss(
+        self, labels: torch.Tensor, weights: torch.Tensor | None, logits: torch.Tensor
+    ) -> torch.Tensor:
+        if weights is not None:
+            return weighted_mean(partial(self._problem_loss, weights=None), labels, weights, logits)
         return self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
 
     def floating_point_ops(self, inputs: Any) -> int:
