@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from catena import __version__
 from catena.errors import CatenaError, SettingsError
 from catena.knowledge import commands as knowledge_commands
+from catena.labelling import commands as labelling_commands
 
 if TYPE_CHECKING:
     from catena.layout import Layout
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(knowledge_commands.ask)
 app.add_typer(knowledge_commands.knowledge, name="knowledge")
+app.command("label-next")(labelling_commands.label_next)
 
 
 def _version(wanted: bool) -> None:

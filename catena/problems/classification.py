@@ -29,6 +29,7 @@ class Classification(Problem):
     target_role = "label"
     weighs_classes = True
     learns_unlabelled = True
+    asks_for_labels = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "macro_f1": True,
         "accuracy": True,
@@ -125,6 +126,21 @@ class Classification(Problem):
             "log_loss": float(log_loss(labels, probabilities, labels=range(probabilities.shape[1]))),
         }
 
+    def doubts(self, said: pd.DataFrame, label_names: Sequence[str], how: str) -> np.ndarray | None:
+        """`margin` is 1 less the lead of the likeliest class over the next."""
+        chances = class_chances(said, label_names)
+        if how == "entropy":
+            return np.asarray(entropies(chances).sum(axis=1))
+        if how == "margin":
+            ordered = np.sort(chances, axis=1)
+            return np.asarray(1.0 - (ordered[:, -1] - ordered[:, -2]))
+        return super().doubts(said, label_names, how)
+
+    def residuals(self, said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray | None:
+        chances = class_chances(said, label_names)
+        chances[np.arange(len(chances)), chances.argmax(axis=1)] -= 1.0
+        return chances
+
     def evaluation(self) -> Evaluation:
         from catena.evaluation.classes import ClassEvaluation
 
@@ -141,3 +157,14 @@ def softmax(logits: Outputs) -> np.ndarray:
     exponentials: np.ndarray = np.exp(values - values.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
+
+
+def class_chances(said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray:
+    """The probabilities of the classes in predictions `(rows, classes)`."""
+    return said[[f"p:{name}" for name in label_names]].to_numpy(dtype=np.float64, copy=True)
+
+
+def entropies(chances: np.ndarray) -> np.ndarray:
+    """-p log p of each probability, in nats; 0 for 0."""
+    found: np.ndarray = -chances * np.log(np.where(chances > 0.0, chances, 1.0))
+    return found

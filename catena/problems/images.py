@@ -46,6 +46,7 @@ class Images(Classification):
     input_roles = ("image",)
     contents: ClassVar[Mapping[str, Content]] = {"image": "picture"}
     tokenizes = False
+    asks_for_labels = False
     records_at_once: ClassVar[int] = 1_000
 
     # -- records ---------------------------------------------------------------------------

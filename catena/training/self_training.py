@@ -296,8 +296,8 @@ class SelfTraining:
         if told["different"] == 1 and len(self._names) > 1:
             names = [repr(name) for name, one in told["by_class"].items() if one["pseudo_labels"]]
             return (
-                f"all {told['pseudo_labels']:,} pseudo-labels are {', '.join(names) or 'none'}; learning from "
-                "them would teach only to say so, and no further round follows"
+                f"all {told['pseudo_labels']:,} pseudo-labels are {', '.join(names) or 'none'}; learning "
+                "from them would teach only to say so, and no further round follows"
             )
         if following.same(before):
             return (
