@@ -5,8 +5,8 @@
 Two questions, on SST-2 and Financial PhraseBank (75% agreement), with all-MiniLM-L6-v2, mean-pooled:
 
 `few`: k labels a class (8, 32, 64) and as many for validation, five draws; fine-tuned on them as they are
-(`plain`), with four altered copies of each (`augmented`: `preparation.augmentation`), and by self-training on
-3,000 records whose labels are hidden (`self_training`). Beside them stand two learners that fine-tune nothing:
+(`plain`), with four altered copies of each (`augmented`: `preparation.augmentation`), by self-training on
+3,000 records whose labels are hidden (`self_training`). Beside them are two learners that fine-tune nothing:
 logistic regression on TF-IDF (`tfidf`) and on the backbone's embeddings (`frozen`). Each run passes through
 the stages prepare and tokenize, so that unlabelled records which are nearly test records are left out.
 
@@ -14,8 +14,8 @@ the stages prepare and tokenize, so that unlabelled records which are nearly tes
 label-next`, or at random, five draws. The learner that chooses and is measured is logistic regression on the
 frozen embeddings; on SST-2 three draws of what it had chosen at 100 and 200 labels are fine-tuned on as well.
 
-Every run is written to `benchmarks/results/less_labelling.json` as soon as it is done, and one that is there is
-not run again. The figures beside it are drawn from that file. Test parts choose nothing.
+Every run is written to `benchmarks/results/less_labelling.json` as soon as it is done, and one that is there
+is not run again. The figures beside it are drawn from that file. Test parts choose nothing.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from tasks.tokenize import tokenize
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = ("tfidf", "frozen", "plain", "augmented", "self_training")
+#: Entropy and margin choose alike where there are two classes: both order by the distance from ½.
 STRATEGIES = ("random", "entropy", "margin", "diversity", "mixed")
-#: With two classes these choose alike: both order records by how far the likelier class is from ½.
 UNLABELLED = 3_000
 START, STEP = 20, 20
 

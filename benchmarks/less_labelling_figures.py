@@ -46,36 +46,33 @@ def table(runs: Runs) -> str:
     found = few(runs)
     if found:
         lines += [
-            "| data | labels a class | learner | accuracy | macro F1 | less plain, by draw (mean; least to most) "
+            "| data | labels a class | learner | accuracy | macro F1 | less plain (mean; least to most) "
             "| pseudo-labels right |",
             "|---|---|---|---|---|---|---|",
         ]
         f1 = few(runs, "macro_f1")
         for (data, k, method), values in sorted(found.items(), key=lambda item: item[0][:2]):
             plain = found.get((data, k, "plain"), [])
-            lines.append(
-                f"| {data} | {k} | {method} | {_spread(values)} | {_spread(f1[data, k, method])} | "
-                f"{'' if method == 'plain' else _difference(values, plain)} | "
-                f"{_precision(runs, data, k) if method == 'self_training' else ''} |"
-            )
+            less = "" if method == "plain" else _difference(values, plain)
+            right = _precision(runs, data, k) if method == "self_training" else ""
+            cells = (data, str(k), method, _spread(values), _spread(f1[data, k, method]), less, right)
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     curves = active(runs)
     if curves:
         lines += [
-            "| data | strategy | accuracy at 60 labels | at 100 | at 200 | less random at 200 (mean; least to "
-            "most) | labels until random's accuracy at 200 |",
+            "| data | strategy | accuracy at 60 labels | at 100 | at 200 | less random at 200 (mean; "
+            "least to most) | labels until random's accuracy at 200 |",
             "|---|---|---|---|---|---|---|",
         ]
         for (data, strategy), (labels, scores) in sorted(curves.items()):
             base = curves[data, "random"][1]
-            at = {n: _spread(scores[:, labels.index(n)].tolist()) for n in (60, 100, 200) if n in labels}
+            points = [_spread(scores[:, labels.index(n)].tolist()) for n in (60, 100, 200) if n in labels]
             less = "" if strategy == "random" else _difference(scores[:, -1].tolist(), base[:, -1].tolist())
             reached = np.flatnonzero(scores.mean(axis=0) >= base[:, -1].mean())
             when = str(labels[int(reached[0])]) if len(reached) else f"more than {labels[-1]}"
-            lines.append(
-                f"| {data} | {strategy} | {at.get(60, '')} | {at.get(100, '')} | {at.get(200, '')} | {less} | "
-                f"{when} |"
-            )
+            cells = (data, strategy, *points, *[""] * (3 - len(points)), less, when)
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     tuned: dict[tuple[int, str], list[float]] = defaultdict(list)
     for name in sorted(runs):
@@ -84,7 +81,7 @@ def table(runs: Runs) -> str:
             tuned[int(labels_.removeprefix("labels")), strategy].append(float(runs[name]["accuracy"]))
     if tuned:
         lines += [
-            "| SST-2, fine-tuned on what was chosen | labels | accuracy | less random (mean; least to most) |",
+            "| SST-2, fine-tuned on what was chosen | labels | accuracy | less random (mean; range) |",
             "|---|---|---|---|",
         ]
         for (count, strategy), values in sorted(tuned.items()):

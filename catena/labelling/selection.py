@@ -94,8 +94,9 @@ def label_next(
     Columns are the inputs under their own names, that of the label, empty, those in `keep`, and `row`
     (1-based data row in `source`), `score` and `reason`. `settings` say how `source` is written. Records
     that are `known` are left out with their near duplicates, and no two near duplicates are chosen.
-    `diversity` and `mixed` compare at most `most` records, drawn by a hash of their text where the file has more; memory
-    grows with that number and with `count`, not with the file. Raises `DataError`, `SettingsError`.
+    `diversity` and `mixed` compare at most `most` records, drawn by a hash of their text where the file has
+    more; memory grows with that number and with `count`, not with the file. Raises `DataError`, or
+    `SettingsError`.
     """
     check_strategy(predictor, strategy)
     problem = predictor.problem
@@ -135,9 +136,9 @@ def label_next(
         if not counts["read"]:
             raise DataError(f"{source.name} has no records; name another file.")
         raise DataError(
-            f"{source.name} has no record to be labelled: of {counts['read']:,} read, {counts['known']:,} are "
-            f"known already, {counts['skipped']:,} cannot be used, and the others are nearly the same as known "
-            "ones."
+            f"{source.name} has no record to be labelled: of {counts['read']:,} read, {counts['known']:,} "
+            f"are known already, {counts['skipped']:,} cannot be used, and the others are nearly the same as "
+            "known ones."
         )
     _write(predictor, chosen, target, settings, keep)
     return Chosen(counts["read"], counts["known"], counts["skipped"], len(candidates), len(chosen))
