@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -341,13 +342,17 @@ def main() -> None:
     parser.add_argument("--unlabelled", type=int, default=UNLABELLED)
     parser.add_argument("--most", type=int, default=200, help="labels at the end of active learning")
     parser.add_argument("--finetuned", nargs="*", type=int, default=[100, 200])
+    parser.add_argument("--only", default="", help="regular expression of the runs' names, such as ^active/")
     parser.add_argument("--results", type=Path, default=RESULTS / "less_labelling.json")
     options = parser.parse_args()
     path: Path = options.results
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": {}}
     options.results = stored["runs"]
     options.parts_of = {name: DATA[name](options.data) for name in options.sets}
-    waiting = [(name, run) for name, run in runs(options) if name not in options.results]
+    wanted = re.compile(options.only)
+    waiting = [
+        (name, run) for name, run in runs(options) if name not in options.results and wanted.search(name)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     for number, (name, run) in enumerate(waiting, 1):
         started = time.perf_counter()

@@ -26,26 +26,9 @@ from catena.problems import get_problem
 from catena.settings import DataSettings, ProblemSettings
 from tests.tiny_model import build_tiny_model, build_tiny_ranker
 
-WORDS = [
-    "wheat",
-    "maize",
-    "barley",
-    "bank",
-    "dollar",
-    "yen",
-    "vessel",
-    "port",
-    "cargo",
-    "the",
-    "of",
-    "said",
-    "in",
-    "company",
-    "after",
-    "this",
-    "year",
-    "week",
-]
+WORDS = tuple(
+    "wheat maize barley bank dollar yen vessel port cargo the of said in company after year week".split(" ")  # noqa: SIM905
+)
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
@@ -200,18 +183,10 @@ def test_the_chosen_records_come_with_an_empty_label_and_equal_input_gives_equal
 
 def test_large_files_are_drawn_from_by_content_and_not_by_order(predictor: Predictor, tmp_path: Path) -> None:
     records = texts(80)
-    _, one = choose(
-        predictor,
-        table(tmp_path / "a.csv", records),
-        tmp_path / "a-out.csv",
-        count=5,
-        strategy="diversity",
-        most=20,
-    )
-    _, other = choose(
-        predictor, table(tmp_path / "b.csv", records[::-1]), tmp_path / "b-out.csv", count=5, strategy="diversity",
-        most=20,
-    )  # fmt: skip
+    options: dict[str, Any] = {"count": 5, "strategy": "diversity", "most": 20}
+    forth, back = table(tmp_path / "a.csv", records), table(tmp_path / "b.csv", records[::-1])
+    _, one = choose(predictor, forth, tmp_path / "a-out.csv", **options)
+    _, other = choose(predictor, back, tmp_path / "b-out.csv", **options)
     assert one["body"].tolist() == other["body"].tolist()
 
 
@@ -236,10 +211,8 @@ def other_problem(folder: Path, target: Path, **card: Any) -> Predictor:
 
 def test_problems_whose_predictions_say_nothing_of_doubt_refuse_the_strategies(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "one", labels=("0|1",))
-    number = other_problem(
-        folder, tmp_path / "number", problem={"name": "regression"}, columns={"text": "body", "target": "stars"},
-        label_names=["0.0 1.0"],
-    )  # fmt: skip
+    card = {"problem": {"name": "regression"}, "columns": {"text": "body", "target": "stars"}}
+    number = other_problem(folder, tmp_path / "number", **card, label_names=["0.0 1.0"])
     with pytest.raises(
         SettingsError, match="regression, whose predictions have no confidence; choose diversity"
     ):
