@@ -46,7 +46,8 @@ from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.settings import Settings, parse_settings
 from catena.training.embedding import embed_texts
-from catena.training.finetune import TrainingData, finetune
+from catena.training.finetune import TrainingData
+from catena.training.self_training import self_train
 from tasks.prepare import prepare
 from tasks.tokenize import tokenize
 
@@ -157,7 +158,7 @@ def finetuned(
         prepare(settings, layout)
         tokenize(settings, layout)
         data = TrainingData.load(layout.tokenized, problem)
-        result = finetune(
+        result = self_train(
             settings,
             data,
             backbone_folder=layout.backbone(options.backbone.name),

@@ -15,8 +15,8 @@ from catena.settings import Settings
 from catena.training.batches import Plan
 from catena.training.devices import Device
 from catena.training.engine import Row
-from catena.training.finetune import TrainingData, finetune, fingerprint
-from catena.training.self_training import resumable
+from catena.training.finetune import TrainingData, fingerprint
+from catena.training.self_training import resumable, self_train
 from catena.training.self_training import summary as self_training_summary
 from tasks.stage import run_stage
 
@@ -35,7 +35,7 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         print(f"resuming at {resuming}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
-        result = finetune(
+        result = self_train(
             settings,
             data,
             backbone_folder=backbone,

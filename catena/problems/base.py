@@ -226,10 +226,6 @@ class Problem(ABC):
         """Canonical targets as features have them in `labels`, where `learns_unlabelled`."""
         raise NotImplementedError
 
-    def probabilities(self, outputs: Measured) -> np.ndarray:
-        """Outputs as probabilities of the classes `(rows, classes)`, where `learns_unlabelled`."""
-        raise NotImplementedError
-
     # -- network ---------------------------------------------------------------------------
 
     @abstractmethod

@@ -63,9 +63,6 @@ class Classification(Problem):
         number = {name: index for index, name in enumerate(label_names)}
         return [number[target] for target in targets]
 
-    def probabilities(self, outputs: Measured) -> np.ndarray:
-        return softmax(outputs)
-
     def head(self, label_names: Sequence[str]) -> HeadSpec:
         return HeadSpec("sequence-classification", tuple(label_names))
 

@@ -114,9 +114,6 @@ class Multilabel(Problem):
     def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
         return list(membership(targets, label_names))
 
-    def probabilities(self, outputs: Measured) -> np.ndarray:
-        return sigmoid(outputs)
-
     # -- network ---------------------------------------------------------------------------
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:

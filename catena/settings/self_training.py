@@ -41,11 +41,6 @@ class SelfTrainingSettings(Group):
         le=10.0,
         description="Weight of a pseudo-labelled record in the loss; a labelled one has 1.",
     )
-    start: Literal["pretrained", "previous"] = Field(
-        "pretrained",
-        description="Where the weights of a round begin: at the backbone's again, or at those of the round "
-        "before.",
-    )
     epochs: float | None = Field(
         None,
         gt=0.0,

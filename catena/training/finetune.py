@@ -5,29 +5,26 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 
 from catena import __version__
 from catena.backbones import Blueprint, get_backbone
 from catena.errors import SettingsError
 from catena.files import complete_folder
-from catena.methods import Method, Surroundings, get_method
+from catena.methods import Surroundings, get_method
 from catena.model_folder import write_card
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
 from catena.training.batches import Plan, plan_training
-from catena.training.checkpoints import load_weights
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.pseudo_labels import UnlabelledTable
-from catena.training.self_training import Done, Round, SelfTraining, check_method
 from catena.training.tokens import TokenTable
 from catena.training.writing import validation_writer
 
@@ -58,7 +55,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Result:
-    """What a training did; `self_training` is what its rounds learned from, where there were any."""
+    """What a training did."""
 
     curve: list[Row]
     best_step: int
@@ -67,6 +64,7 @@ class Result:
     trainable: int
     weights: int
     validation: dict[str, float] = field(default_factory=dict)
+    #: What the rounds of `catena.training.self_training` learned from, where there were any.
     self_training: dict[str, Any] | None = None
 
 
@@ -128,82 +126,66 @@ def finetune(
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling what PyTorch has not written yet costs 5% of the time and changes nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_seed(settings.seed)
     problem = get_problem(settings.problem)
+    method = get_method(settings.method)
     head = problem.head(data.label_names)
-    get_method(settings.method).check(problem.name, head)
+    method.check(problem.name, head)
     backbone = get_backbone(settings.backbone.type)
     tokenizer = backbone.tokenizer(data.folder / "tokenizer") if problem.tokenizes else None
+    network = backbone.build(
+        backbone_folder,
+        method.head(head),
+        dropout=training.dropout,
+        attention=device.attention,
+        pooling=settings.backbone.pooling,
+        blueprint=Blueprint.of(settings.backbone, tokenizer),
+    )
     around = Surroundings(problem.name, head, tokenizer, data.training, backbone_folder, settings.seed)
-
-    def build() -> tuple[Method, PreTrainedModel]:
-        """A network as training begins with it; the same each time."""
-        set_seed(settings.seed)
-        method = get_method(settings.method)
-        network = backbone.build(
-            backbone_folder,
-            method.head(head),
-            dropout=training.dropout,
-            attention=device.attention,
-            pooling=settings.backbone.pooling,
-            blueprint=Blueprint.of(settings.backbone, tokenizer),
-        )
-        return method, method.prepare(network, around)
-
-    def fit(round_: Round) -> Engine:
-        """Train on the records of `round_`, to its end."""
-        method, model = build()
-        if round_.weights is not None:
-            load_weights(model, round_.weights)
-        chosen = training.model_copy(update={"epochs": round_.epochs}) if round_.epochs else training
-        plan = plan_for(replace(data, training=round_.records), chosen, settings.seed, problem.packs)
-        on_start(device, replace(plan, before=round_.before))
-        engine = Engine(
-            model,
-            problem,
-            method,
-            chosen,
-            plan,
-            round_.records,
-            data.validation,
-            folder=round_.folder,
-            device=device,
-            pad_token_id=0 if tokenizer is None else int(tokenizer.pad_token_id),
-            seed=settings.seed,
-            class_weights=class_weights(training, data, problem),
-            on_row=round_.on_row(on_row),
-            write=None
-            if tokenizer is None
-            else validation_writer(problem, tokenizer, data.validation, device),
-        )
-        engine.fit()
-        return engine
-
-    if data.unlabelled is None:
-        engine = fit(Round(data.training, checkpoints))
-        method, model, done, told = engine.method, engine.model, Done.by(engine), None
-    else:
-        check_method(get_method(settings.method), training.self_training)
-        task = SelfTraining(problem, training, data.training, data.unlabelled, data.label_names, checkpoints)
-        done, told = task.run(fit)
-        method, model = build()
-        load_weights(model, task.weights(done))
-    final = method.finish(model)
+    model = method.prepare(network, around)
+    plan = plan_for(data, training, settings.seed, problem.packs)
+    on_start(device, plan)
+    engine = Engine(
+        model,
+        problem,
+        method,
+        training,
+        plan,
+        data.training,
+        data.validation,
+        folder=checkpoints,
+        device=device,
+        pad_token_id=0 if tokenizer is None else int(tokenizer.pad_token_id),
+        seed=settings.seed,
+        class_weights=class_weights(training, data, problem),
+        on_row=on_row,
+        write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
+    )
+    engine.fit()
+    final = method.finish(engine.model)
     with complete_folder(target) as partial:
         method.save(final.to("cpu"), partial)
         if tokenizer is not None:
             tokenizer.save_pretrained(partial)
-        write_card(partial, card if told is None else card | {"self_training": told})
-    shutil.rmtree(checkpoints, ignore_errors=True)
+        write_card(partial, card)
+    engine.forget()
+    validation = next(
+        (
+            {name.removeprefix("validation_"): value for name, value in row.items() if "validation_" in name}
+            for row in engine.curve
+            if row["step"] == engine.best_step and f"validation_{engine.metric}" in row
+        ),
+        {},
+    )
     gc.collect()
     return Result(
-        curve=done.curve,
-        best_step=done.best_step,
-        steps=done.steps,
+        curve=engine.curve,
+        best_step=engine.best_step,
+        steps=engine.state.global_step,
         device=device,
         trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         weights=sum(weight.numel() for weight in model.parameters()),
-        validation=done.validation,
-        self_training=told,
+        validation=validation,
     )
 
 

@@ -79,8 +79,8 @@ class WithPseudoLabels(TokenTable):
 
     @property
     def labels(self) -> Any:
-        """The targets of all records, as an array."""
-        return np.concatenate([np.asarray(list(self._own)), self._targets])
+        """The targets of the labelled records alone, which say how frequent the classes are."""
+        return self._labelled.labels
 
 
 def class_counts(labels: Any, label_names: Sequence[str]) -> dict[str, int]:

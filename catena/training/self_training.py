@@ -1,102 +1,56 @@
-"""Rounds of learning from a network's own confident predictions for records without labels.
+"""Rounds of learning from a model's own confident predictions for records without labels.
 
 Train on the labelled records, predict the unlabelled ones, keep the predictions that are confident as
-pseudo-labels, train again on both; the round that is best on the validation part is kept. Each round that is
-complete is a file, so that a training killed anywhere goes on in the round where it was.
+pseudo-labels, train again on both; the round that is best on the validation part is kept. Each round is a
+training like any other, from the pretrained weights to a model folder that the Predictor loads. What is
+complete of a round is a file, so that a training killed anywhere goes on where it was.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.numpy import load_file
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from catena.errors import SettingsError
-from catena.files import complete_file
-from catena.methods import Method
-from catena.problems import Problem
-from catena.settings import SelfTrainingSettings, TrainingSettings
-from catena.training.batches import RowOutputs, plan_inference
-from catena.training.checkpoints import latest_checkpoint, trained_weights
-from catena.training.engine import Engine, OnRow, Row
-from catena.training.inputs import network_inputs
+from catena.files import complete_file, complete_folder
+from catena.methods import Method, get_method
+from catena.model_folder import read_card, write_card
+from catena.predictor import Predictor
+from catena.problems import Problem, get_problem
+from catena.settings import SelfTrainingSettings, Settings
+from catena.training.batches import Plan
+from catena.training.checkpoints import latest_checkpoint
+from catena.training.devices import Device, choose_device
+from catena.training.engine import Row, validation_metric
+from catena.training.finetune import Result, TrainingData, finetune
 from catena.training.pseudo_labels import UnlabelledTable, WithPseudoLabels, choose, class_counts
-from catena.training.tokens import TokenTable
 
-#: Records whose predictions are spelled out at once.
-_CHUNK = 50_000
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one training learns from, where its checkpoints lie, and what it begins with.
-
-    `before` counts the optimiser steps of earlier rounds; `epochs` takes the place of `training.epochs`.
-    """
-
-    records: TokenTable
-    folder: Path
-    number: int | None = None
-    before: int = 0
-    weights: Path | None = None
-    epochs: float | None = None
-
-    def on_row(self, on_row: OnRow) -> OnRow:
-        """What is told of a row of this round's curve."""
-        return on_row if self.number is None else lambda row: on_row(self.of_all(row))
-
-    def of_all(self, row: Row) -> Row:
-        """A row of this round's curve as one of the curve of all rounds."""
-        return {**row, "step": row["step"] + self.before, "round": float(self.number or 0)}
+#: Records predicted at once.
+_CHUNK = 20_000
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a training did: its curve, steps, best validation metrics; and what a round `learned` from."""
+    """A round that is complete, its curve and steps counted from the first round on."""
 
+    number: int
     curve: list[Row]
     steps: int
     best_step: int
-    score: float
     validation: dict[str, float]
-    number: int = 0
-    learned: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def by(cls, engine: Engine, round_: Round | None = None, learned: dict[str, Any] | None = None) -> Done:
-        """What `engine` did when it was through."""
-        before = 0 if round_ is None else round_.before
-        best = next(
-            (
-                row
-                for row in engine.curve
-                if row["step"] == engine.best_step and f"validation_{engine.metric}" in row
-            ),
-            {},
-        )
-        return cls(
-            curve=engine.curve if round_ is None else [round_.of_all(row) for row in engine.curve],
-            steps=before + int(engine.state.global_step),
-            best_step=before + engine.best_step,
-            score=engine.best_score,
-            validation={
-                name.removeprefix("validation_"): value
-                for name, value in best.items()
-                if "validation_" in name
-            },
-            number=0 if round_ is None else round_.number or 0,
-            learned=learned or {},
-        )
+    trainable: int
+    weights: int
+    learned: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -115,222 +69,264 @@ class Chosen:
         )
 
 
-class SelfTraining:
+def self_train(
+    settings: Settings,
+    data: TrainingData,
+    *,
+    checkpoints: Path,
+    target: Path,
+    card: dict[str, Any],
+    on_row: Callable[[Row], None],
+    on_start: Callable[[Device, Plan], None],
+    **others: Any,
+) -> Result:
+    """`finetune`, in rounds where there are records without labels. `others` are what else it takes."""
+    if data.unlabelled is None:
+        return finetune(
+            settings, data, checkpoints=checkpoints, target=target, card=card, on_row=on_row,
+            on_start=on_start, **others,
+        )  # fmt: skip
+    check_method(get_method(settings.method), settings.training.self_training)
+    rounds = _Rounds(settings, data, data.unlabelled, checkpoints)
+
+    def fit(number: int, learning: Settings, records: TrainingData, before: int) -> Result:
+        return finetune(
+            learning,
+            records,
+            checkpoints=rounds.checkpoints(number),
+            target=rounds.model(number),
+            card=card,
+            on_row=lambda row: on_row(of_all(row, number, before)),
+            on_start=lambda device, plan: on_start(device, replace(plan, before=before)),
+            **others,
+        )
+
+    done, best, notes = rounds.run(fit)
+    told = {
+        "rounds": [{"round": one.number, "validation": one.validation, **one.learned} for one in done],
+        "best_round": best.number,
+        "unlabelled": len(data.unlabelled.whole),
+        "notes": notes,
+    }
+    with complete_folder(target) as partial:
+        shutil.copytree(rounds.model(best.number), partial, dirs_exist_ok=True)
+        own = {name: value for name, value in read_card(partial).items() if name not in ("format", "files")}
+        write_card(partial, own | {"self_training": told})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    training = settings.training
+    return Result(
+        curve=[row for one in done for row in one.curve],
+        best_step=best.best_step,
+        steps=done[-1].steps,
+        device=choose_device(training.device, training.precision, training.attention),
+        trainable=best.trainable,
+        weights=best.weights,
+        validation=best.validation,
+        self_training=told,
+    )
+
+
+class _Rounds:
     """All rounds of one training; what is complete of them lies in `folder`."""
 
     def __init__(
-        self,
-        problem: Problem,
-        training: TrainingSettings,
-        labelled: TokenTable,
-        unlabelled: UnlabelledTable,
-        label_names: Sequence[str],
-        folder: Path,
+        self, settings: Settings, data: TrainingData, unlabelled: UnlabelledTable, folder: Path
     ) -> None:
-        self._problem = problem
-        self._settings = training.self_training
-        self._training = training
-        self._labelled = labelled
+        self._settings = settings
+        self._chosen_by: SelfTrainingSettings = settings.training.self_training
+        self._problem: Problem = get_problem(settings.problem)
+        self._data = data
         self._unlabelled = unlabelled
-        self._names = tuple(label_names)
         self._folder = folder
+        self._metric = validation_metric(settings.training, self._problem)
 
-    def weights(self, done: Done) -> Path:
-        """The trained weights of a round that is complete."""
-        return self._folder / f"round-{done.number}.safetensors"
+    def checkpoints(self, number: int) -> Path:
+        return self._folder / f"round-{number}"
 
-    def run(self, fit: Callable[[Round], Engine]) -> tuple[Done, dict[str, Any]]:
-        """Train round by round with `fit`; the best one, with the curve of all, and what to tell of them."""
+    def model(self, number: int) -> Path:
+        """The model folder of a round that is complete."""
+        return self._folder / f"round-{number}-model"
+
+    def run(
+        self, fit: Callable[[int, Settings, TrainingData, int], Result]
+    ) -> tuple[list[Done], Done, list[str]]:
+        """Train round by round with `fit`; all of them, the best one, and why they ended early."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings, notes = self._settings, []
         rounds: list[Done] = []
         chosen: Chosen | None = None
-        for number in range(settings.rounds + 1):
-            done = self._read(number)
-            if done is None:
-                done = self._train(fit, number, chosen, rounds)
-            rounds.append(done)
-            best = max(rounds, key=lambda one: (one.score, -one.number))
-            self._forget_weights(rounds, best)
-            if number == settings.rounds or number - best.number >= settings.patience:
+        last = self._chosen_by.rounds
+        for number in range(last + 1):
+            rounds.append(self._read(number) or self._train(fit, number, chosen, rounds))
+            best = max(rounds, key=lambda one: (self._score(one), -one.number))
+            for one in rounds[:-1]:  # only the best model and the last one are needed again
+                if one.number != best.number:
+                    shutil.rmtree(self.model(one.number), ignore_errors=True)
+            if number == last or number - best.number >= self._chosen_by.patience:
                 break
-            following = self._chosen(number)
+            following = self._choose(number)
             if note := self._refusal(following, chosen):
-                notes.append(note)
                 print(f"note: {note}", flush=True)
-                break
+                return rounds, best, [note]
             chosen = following
-        curve = [row for one in rounds for row in one.curve]
-        told = {
-            "rounds": [{"round": one.number, "validation": one.validation, **one.learned} for one in rounds],
-            "best_round": best.number,
-            "unlabelled": len(self._unlabelled.whole),
-            "notes": notes,
-        }
-        everything = Done(curve, rounds[-1].steps, best.best_step, best.score, best.validation, best.number)
-        return everything, told
+        return rounds, best, []
+
+    def _score(self, done: Done) -> float:
+        """Larger is better."""
+        value = done.validation.get(self._metric, -np.inf)
+        return value if self._problem.validation_metric_names[self._metric] else -value
 
     def _train(
-        self, fit: Callable[[Round], Engine], number: int, chosen: Chosen | None, rounds: Sequence[Done]
+        self,
+        fit: Callable[[int, Settings, TrainingData, int], Result],
+        number: int,
+        chosen: Chosen | None,
+        rounds: Sequence[Done],
     ) -> Done:
-        """One round: trained, its predictions chosen from, all of it written down."""
-        settings = self._settings
-        records = self._labelled
+        """One round: trained, and written down."""
+        learning, data, by = self._settings, self._data, self._chosen_by
+        told = {} if chosen is None else chosen.told
+        print(f"round {number}: {len(data.training):,} labelled records{_described(told)}", flush=True)
         if chosen is not None:
-            weight = settings.weight if settings.weight != 1.0 else None
+            weight = by.weight if by.weight != 1.0 else None
             records = WithPseudoLabels(
-                self._labelled, self._unlabelled.training, chosen.rows, chosen.targets, weight
+                data.training, self._unlabelled.training, chosen.rows, chosen.targets, weight
             )
-        continues = number > 0 and settings.start == "previous"
-        round_ = Round(
-            records,
-            self._folder / f"round-{number}",
-            number,
-            rounds[-1].steps if rounds else 0,
-            self.weights(rounds[-1]) if continues else None,
-            settings.epochs if number else None,
+            data = replace(data, training=records)
+            if by.epochs is not None:
+                training = learning.training.model_copy(update={"epochs": by.epochs})
+                learning = learning.model_copy(update={"training": training})
+        before = rounds[-1].steps if rounds else 0
+        result = fit(number, learning, data, before)
+        done = Done(
+            number=number,
+            curve=[of_all(row, number, before) for row in result.curve],
+            steps=before + int(result.steps),
+            best_step=before + result.best_step,
+            validation=result.validation,
+            trainable=result.trainable,
+            weights=result.weights,
+            learned=told,
         )
-        learned = {} if chosen is None else chosen.told
-        print(f"round {number}: {len(self._labelled):,} labelled records{_described(learned)}", flush=True)
-        engine = fit(round_)
-        done = Done.by(engine, round_, learned)
-        with complete_file(self.weights(done)) as partial:
-            save_file(trained_weights(engine.model), partial)
-        if number < settings.rounds:
-            self._write_chosen(number, self._choose(engine))
-        # Written last, so that its being there means that the round is complete.
         with complete_file(self._folder / f"round-{number}.json") as partial:
-            partial.write_text(json.dumps(asdict(done)), encoding="utf-8")
-        engine.forget()
-        del engine
-        gc.collect()
+            partial.write_text(json.dumps(done.__dict__), encoding="utf-8")
         return done
 
-    def _choose(self, engine: Engine) -> Chosen:
-        """The predictions of `engine`'s network that are learned from next."""
-        settings, given = self._settings, self._unlabelled.given
-        outputs = self._outputs(engine)
-        said, confidence = self._predictions(outputs)
-        members = self._problem.classes(pd.Series(said, dtype="str"))
-        assert members is not None  # noqa: S101 - a problem that learns unlabelled has classes
-        rows = choose(
-            confidence,
-            members,
-            threshold=settings.threshold,
-            max_per_class=settings.max_per_class,
-            labelled=class_counts(self._labelled.labels, self._names)
-            if settings.balance == "labelled"
-            else None,
-        )
-        if settings.targets == "soft":
-            targets = self._problem.probabilities(outputs[rows]).astype(np.float32)
-        else:
-            targets = np.asarray(self._problem.encode_targets([said[row] for row in rows], self._names))
-        own = members[members.index.isin(rows)]
-        known = [row for row in rows.tolist() if given[row]]
-        right = {row for row in known if given[row] == said[row]}
-        by_class = {
-            name: {
-                "pseudo_labels": int((own == name).sum()),
-                "known": int(own[own == name].index.isin(known).sum()),
-                "right": int(own[own == name].index.isin(right).sum()),
-            }
-            for name in self._names
-        }
-        told = {
-            "confident": int((confidence >= settings.threshold).sum()),
-            "pseudo_labels": len(rows),
-            "different": len({said[row] for row in rows}),
-            "highest_confidence": round(float(confidence.max()), 6),
-            "known": len(known),
-            "right": len(right),
-            "precision": round(len(right) / len(known), 6) if known else None,
-            "by_class": by_class,
-        }
-        return Chosen(rows, targets, told)
+    def _read(self, number: int) -> Done | None:
+        file = self._folder / f"round-{number}.json"
+        return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
-    @torch.inference_mode()
-    def _outputs(self, engine: Engine) -> np.ndarray:
-        """What the network says of all unlabelled records `(rows, outputs)`."""
-        model, table = engine.model.eval(), self._unlabelled.whole
-        gathered = RowOutputs(table.lengths)
-        batches = plan_inference(
-            table.lengths,
-            batch_tokens=self._training.batch_tokens * 2,
-            batch_size=self._training.batch_size * 4,
+    def _choose(self, number: int) -> Chosen:
+        """The predictions of a round's model that are learned from next; made once."""
+        file = self._folder / f"chosen-{number}.safetensors"
+        if file.is_file():
+            with safe_open(file, framework="numpy") as opened:
+                told = json.loads(opened.metadata()["told"])
+                return Chosen(opened.get_tensor("rows"), opened.get_tensor("targets"), told)
+        said = self._predicted(number)
+        chosen = chosen_of(
+            said,
+            self._unlabelled.given,
+            self._problem,
+            self._data.label_names,
+            self._chosen_by,
+            class_counts(self._data.training.labels, self._data.label_names),
         )
-        for number, rows in enumerate(batches, 1):
-            batch = engine.collate([table[row] for row in rows])
-            batch = {name: values.to(engine.device_choice.torch_device) for name, values in batch.items()}
-            with engine.autocast():
-                gathered.add(rows, model(**network_inputs(model, batch)).logits)
-            if number % 50 == 0:
-                print(f"predicting unlabelled records: batch {number:,} of {len(batches):,}", flush=True)
-        return np.asarray(gathered.outputs())
+        with complete_file(file) as partial:
+            told = {"told": json.dumps(chosen.told, ensure_ascii=False)}
+            save_file({"rows": chosen.rows, "targets": chosen.targets}, partial, told)
+        return chosen
 
-    def _predictions(self, outputs: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Canonical targets and confidences of all rows."""
-        said: list[str] = []
-        confidence: list[np.ndarray] = []
-        for start in range(0, len(outputs), _CHUNK):
-            part = outputs[start : start + _CHUNK]
-            table = self._problem.predictions(part, pd.DataFrame(index=range(len(part))), {}, self._names)
-            said += table["prediction"].tolist()
-            confidence.append(table["confidence"].to_numpy(dtype=np.float64))
-        return said, np.concatenate(confidence)
+    def _predicted(self, number: int) -> pd.DataFrame:
+        """What a round's model says of all unlabelled records."""
+        training, table = self._settings.training, self._unlabelled.whole
+        predictor = Predictor.load(self.model(number), training.device, training.precision)
+        parts = []
+        for start in range(0, len(table), _CHUNK):
+            rows = [table[row] for row in range(start, min(start + _CHUNK, len(table)))]
+            features: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+            features["n_tokens"] = [len(row.get("input_ids", ())) for row in rows]
+            parts.append(predictor.predict_features(features))
+            print(f"predicted {start + len(rows):,} of {len(table):,} unlabelled records", flush=True)
+        del predictor
+        gc.collect()
+        return pd.concat(parts, ignore_index=True)
 
     def _refusal(self, following: Chosen, before: Chosen | None) -> str | None:
         """Why no further round makes sense, if none does."""
-        settings, told = self._settings, following.told
+        told = following.told
         if not told["confident"]:
             return (
-                f"no prediction reaches `training.self_training.threshold` {settings.threshold:g} (the most "
-                f"confident has {told['highest_confidence']:.3f}), so the model has learned from labelled "
-                "records alone"
+                "no prediction reaches `training.self_training.threshold` "
+                f"{self._chosen_by.threshold:g} (the most confident has {told['highest_confidence']:.3f}), so that nothing more is learned from"
             )
         if not told["pseudo_labels"]:
             return (
                 f"{told['confident']:,} predictions are confident, but of some class none is, so that "
                 "`training.self_training.balance` labelled leaves no pseudo-label"
             )
-        if told["different"] == 1 and len(self._names) > 1:
+        if told["different"] == 1 and len(self._data.label_names) > 1:
             names = [repr(name) for name, one in told["by_class"].items() if one["pseudo_labels"]]
             return (
                 f"all {told['pseudo_labels']:,} pseudo-labels are {', '.join(names) or 'none'}; learning "
                 "from them would teach only to say so, and no further round follows"
             )
         if following.same(before):
-            return (
-                "the pseudo-labels are those of the round before, so that another round would change nothing"
-            )
+            return "the pseudo-labels are those of the round before, so that no further round follows"
         return None
 
-    def _write_chosen(self, number: int, chosen: Chosen) -> None:
-        with complete_file(self._folder / f"chosen-{number}.safetensors") as partial:
-            save_arrays(
-                {"rows": chosen.rows, "targets": chosen.targets},
-                partial,
-                {"told": json.dumps(chosen.told, ensure_ascii=False)},
-            )
 
-    def _chosen(self, number: int) -> Chosen:
-        from safetensors import safe_open
+def chosen_of(
+    predictions: pd.DataFrame,
+    given: Sequence[str],
+    problem: Problem,
+    label_names: Sequence[str],
+    settings: SelfTrainingSettings,
+    labelled: dict[str, int],
+) -> Chosen:
+    """The predictions that are learned from, and how many of them are right as far as `given` tells."""
+    said = predictions["prediction"].tolist()
+    confidence = predictions["confidence"].to_numpy(dtype=np.float64)
+    members = problem.classes(pd.Series(said, dtype="str"))
+    assert members is not None  # noqa: S101 - a problem that learns from unlabelled records has classes
+    rows = choose(
+        confidence,
+        members,
+        threshold=settings.threshold,
+        max_per_class=settings.max_per_class,
+        labelled=labelled if settings.balance == "labelled" else None,
+    )
+    if settings.targets == "soft":
+        chances = predictions.loc[rows, [f"p:{name}" for name in label_names]]
+        targets = chances.to_numpy(dtype=np.float32)
+    else:
+        targets = np.asarray(problem.encode_targets([said[row] for row in rows], label_names))
+    own = members[members.index.isin(rows)]
+    known = [row for row in rows.tolist() if given[row]]
+    right = [row for row in known if given[row] == said[row]]
+    by_class = {
+        name: {
+            "pseudo_labels": int((own == name).sum()),
+            "known": int(own[own == name].index.isin(known).sum()),
+            "right": int(own[own == name].index.isin(right).sum()),
+        }
+        for name in label_names
+    }
+    told = {
+        "confident": int((confidence >= settings.threshold).sum()),
+        "pseudo_labels": len(rows),
+        "different": len({said[row] for row in rows}),
+        "highest_confidence": round(float(confidence.max()), 6),
+        "known": len(known),
+        "right": len(right),
+        "precision": round(len(right) / len(known), 6) if known else None,
+        "by_class": by_class,
+    }
+    return Chosen(rows, targets, told)
 
-        file = self._folder / f"chosen-{number}.safetensors"
-        arrays = load_file(file)
-        with safe_open(file, framework="numpy") as opened:
-            told = json.loads(opened.metadata()["told"])
-        return Chosen(arrays["rows"], arrays["targets"], told)
 
-    def _read(self, number: int) -> Done | None:
-        file = self._folder / f"round-{number}.json"
-        return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-    def _forget_weights(self, rounds: Sequence[Done], best: Done) -> None:
-        """Only the best round's weights and the last one's are needed again."""
-        for one in rounds[:-1]:
-            if one.number != best.number:
-                self.weights(one).unlink(missing_ok=True)
+def of_all(row: Row, number: int, before: int) -> Row:
+    """A row of a round's curve as one of the curve of all rounds."""
+    return {**row, "step": row["step"] + before, "round": float(number)}
 
 
 def check_method(method: Method, settings: SelfTrainingSettings) -> None:
