@@ -86,7 +86,7 @@ class Predictor:
         return result
 
     def predict_features(self, features: Mapping[str, list[Any]]) -> pd.DataFrame:
-        """Predictions for records that were encoded already, with the features that `Problem.encode` makes."""
+        """Predictions for records that were encoded already, with features as `Problem.encode` makes."""
         records = pd.DataFrame(index=range(len(features["n_tokens"])))
         outputs = self._outputs(records, features)
         return self.problem.predictions(outputs, records, features, self.label_names)
