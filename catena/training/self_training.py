@@ -257,8 +257,8 @@ class _Rounds:
         if not told["confident"]:
             return (
                 "no prediction reaches `training.self_training.threshold` "
-                f"{self._chosen_by.threshold:g} (the most confident has {told['highest_confidence']:.3f}), so "
-                "that no pseudo-label is learned from"
+                f"{self._chosen_by.threshold:g} (the most confident has {told['highest_confidence']:.3f}); no "
+                "pseudo-label is learned from"
             )
         if not told["pseudo_labels"]:
             return (
