@@ -255,10 +255,10 @@ class _Rounds:
         """Why no further round makes sense, if none does."""
         told = following.told
         if not told["confident"]:
-            highest = told["highest_confidence"]
+            threshold, highest = self._chosen_by.threshold, told["highest_confidence"]
             return (
-                f"no prediction reaches `training.self_training.threshold` {self._chosen_by.threshold:g} (the "
-                f"most confident has {highest:.3f}), so that no pseudo-label is learned from"
+                f"no prediction reaches `training.self_training.threshold` {threshold:g} (the most confident "
+                f"has {highest:.3f}), so that no pseudo-label is learned from"
             )
         if not told["pseudo_labels"]:
             return (
