@@ -218,23 +218,19 @@ class _Rounds:
     def _choose(self, number: int) -> Chosen:
         """The predictions of a round's model that are learned from next; made once."""
         file = self._folder / f"chosen-{number}.safetensors"
-        if file.is_file():
-            with safe_open(file, framework="numpy") as opened:
-                told = json.loads(opened.metadata()["told"])
-                return Chosen(opened.get_tensor("rows"), opened.get_tensor("targets"), told)
-        said = self._predicted(number)
-        chosen = chosen_of(
-            said,
-            self._unlabelled.given,
-            self._problem,
-            self._data.label_names,
-            self._chosen_by,
-            class_counts(self._data.training.labels, self._data.label_names),
-        )
-        with complete_file(file) as partial:
-            told = {"told": json.dumps(chosen.told, ensure_ascii=False)}
-            save_file({"rows": chosen.rows, "targets": chosen.targets}, partial, told)
-        return chosen
+        if not file.is_file():
+            said = self._predicted(number)
+            counts = class_counts(self._data.training.labels, self._data.label_names)
+            given, names = self._unlabelled.given, self._data.label_names
+            chosen = chosen_of(said, given, self._problem, names, self._chosen_by, counts)
+            with complete_file(file) as partial:
+                told = {"told": json.dumps(chosen.told, ensure_ascii=False)}
+                # A table's columns lie behind each other in memory, which safetensors would not notice.
+                targets = np.ascontiguousarray(chosen.targets)
+                save_file({"rows": chosen.rows, "targets": targets}, partial, told)
+        with safe_open(file, framework="numpy") as opened:
+            told = json.loads(opened.metadata()["told"])
+            return Chosen(opened.get_tensor("rows"), opened.get_tensor("targets"), told)
 
     def _predicted(self, number: int) -> pd.DataFrame:
         """What a round's model says of all unlabelled records."""
