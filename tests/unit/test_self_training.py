@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional
 
 from catena.errors import SettingsError
+from catena.evaluation.figures import curve_charts, round_starts
+from catena.evaluation.report import page_environment
 from catena.methods import get_method
 from catena.settings import MethodSettings, SelfTrainingSettings
 from catena.training.pseudo_labels import WithPseudoLabels, choose, class_counts
@@ -91,6 +93,34 @@ def test_methods_with_a_loss_of_their_own_take_no_soft_targets() -> None:
     check_method(own, SelfTrainingSettings())
     with pytest.raises(SettingsError, match="has a loss of its own"):
         check_method(own, SelfTrainingSettings(weight=0.5))
+
+
+def test_the_report_shows_rounds_and_the_pseudo_labels_of_the_one_that_was_kept() -> None:
+    by_class = {
+        "a<b": {"pseudo_labels": 8, "known": 4, "right": 3},
+        "c": dict.fromkeys(("pseudo_labels", "known", "right"), 0),
+    }
+    learned = {"pseudo_labels": 8, "known": 4, "right": 3, "precision": 0.75, "by_class": by_class}
+    rounds = [
+        {"round": 0, "validation": {"macro_f1": 0.5}},
+        {"round": 1, "validation": {"macro_f1": 0.625}, **learned},
+    ]
+    template = page_environment().get_template("self_training.html.jinja")
+    for best in (0, 1):
+        told = {"rounds": rounds, "best_round": best, "unlabelled": 9, "notes": ["see `threshold`"]}
+        page = template.render(rounds=told)
+        assert "a&lt;b" in page and "<code>threshold</code>" in page
+        assert page.count("75.0%") == 2 and "0.625" in page
+        assert ("Round 1 was best" in page) == bool(best)
+    alone = template.render(rounds={"rounds": rounds[:1], "best_round": 0, "unlabelled": 9, "notes": []})
+    assert "Pseudo-labels of round" not in alone
+
+
+def test_the_curve_is_marked_where_a_round_begins() -> None:
+    curve = pd.DataFrame({"step": [1, 2, 3, 4], "round": [0, 0, 1, 1], "loss": [3.0, 2.0, 3.0, 1.0]})
+    assert round_starts(curve) == [(2.0, 1)]
+    assert round_starts(curve.drop(columns="round")) == []
+    assert "round 1" in curve_charts(curve)[0]
 
 
 # Trains each job in a fork of its own on tokens that tell the class; kills itself (SIGKILL) when step `kill`
