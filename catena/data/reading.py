@@ -73,7 +73,7 @@ def named_files(settings: Settings, folder: Path) -> list[tuple[str, str, str]]:
     fields: dict[str, str] = {}
     for _, name, field in named:
         if name in fields:
-            both = f"`data.{field}` and `data.{fields[name]}` both name {name}"
+            both = f"`data.{fields[name]}` and `data.{field}` both name {name}"
             twice = f"`data.{field}` names {name} twice"
             raise DataError(f"{twice if field == fields[name] else both}; each part needs a file of its own.")
         fields[name] = field

@@ -140,10 +140,10 @@ def test_an_unlabelled_file_that_cannot_be_used_stops_the_run_with_a_sentence(
     ("data", "words"),
     [
         ({"unlabelled": "none.csv"}, "none.csv"),
-        ({"unlabelled": "test.csv"}, "`data.unlabelled` and `data.test` both name test.csv"),
+        ({"unlabelled": "test.csv"}, "`data.test` and `data.unlabelled` both name test.csv"),
         ({"unlabelled": "../more.csv"}, "lies outside data/raw/mine"),
         ({"labelled": ["a.csv", "a.csv"]}, "`data.labelled` names a.csv twice"),
-        ({"labelled": ["train.csv"]}, "`data.labelled` and `data.train` both name train.csv"),
+        ({"labelled": ["train.csv"]}, "`data.train` and `data.labelled` both name train.csv"),
     ],
 )
 def test_names_of_files_that_cannot_be_are_refused(tmp_path: Path, data: dict[str, Any], words: str) -> None:
