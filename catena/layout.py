@@ -95,6 +95,11 @@ class Layout:
         removes a stage's outputs before running it and a killed training must resume."""
         return self.private / "checkpoints" / fingerprint
 
+    @property
+    def frozen_outputs(self) -> Path:
+        """What frozen layers say of records, kept for later epochs and trainings."""
+        return self.private / "cache" / "frozen"
+
     def run_record(self, fingerprint: str) -> Path:
         """JSON file naming the MLflow run, host and times of the training with this fingerprint."""
         return self.private / "runs" / f"{fingerprint}.json"

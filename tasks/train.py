@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from functools import partial
 from typing import Any
 
 from catena.errors import ModelError
@@ -44,6 +45,8 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
             card=_card(settings, data, name),
             on_row=progress.row,
             on_start=progress.start,
+            cache=layout.frozen_outputs,
+            say=partial(print, flush=True),
         )
         run.log_metrics({f"best_validation_{key}": value for key, value in result.validation.items()}, None)
         run.set_tags({"catena.device": str(result.device), "catena.best_step": str(result.best_step)})
@@ -103,7 +106,7 @@ def _write_curve(layout: Layout, curve: list[Row]) -> None:
     rows: dict[int, dict[str, Any]] = {}
     for row in curve:
         rows.setdefault(int(row["step"]), {}).update(row)
-    with complete_file(layout.training_curve) as partial, partial.open("w", newline="") as stream:
+    with complete_file(layout.training_curve) as unfinished, unfinished.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows[step] for step in sorted(rows))

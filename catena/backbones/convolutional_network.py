@@ -29,6 +29,8 @@ class ConvolutionalModel(Encoder):
     """Embeddings → one layer of filters → the maximum over the text (Kim 2014, arXiv 1408.5882)."""
 
     config_class = ConvolutionalConfig
+    #: Its `layers` stand side by side, so that none is above another.
+    stacked = False
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__(config)

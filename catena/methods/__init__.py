@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from catena.methods.base import HeadRequest, Method, Surroundings
 from catena.methods.full import Full
+from catena.methods.gradual import Gradual
 from catena.methods.top_layers import TopLayers
 from catena.settings import MethodSettings
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers, Gradual)}
 
 __all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from catena.methods.shortcut import Shortcut
     from catena.settings import MethodSettings
 
 
@@ -107,6 +108,27 @@ class Method(ABC):
     def learning_rates(self, model: PreTrainedModel) -> Mapping[str, float]:
         """Factors on the learning rate by the names of weights; those not named have 1."""
         return {}
+
+    def begin(self, model: PreTrainedModel, steps: int, epoch_ends: Sequence[int]) -> None:
+        """Called once before the first of `steps`, or the one resumed at; an epoch ends after each of
+        `epoch_ends`. Raises `SettingsError` where the method's timetable does not fit in."""
+        return
+
+    def rest(self, model: PreTrainedModel) -> None:
+        """Called before each forward pass in training: what is to run as in prediction is set so here."""
+        return
+
+    @property
+    def caches(self) -> bool:
+        """Whether what frozen layers say of each record is kept, so that they run only once."""
+        return False
+
+    def shortcut(self, model: PreTrainedModel, probe: Mapping[str, torch.Tensor]) -> Shortcut:
+        """Where forward passes begin with kept outputs; asked where the method `caches`.
+
+        `probe` is a batch as the network is given it. Raises `SettingsError` where that cannot be done.
+        """
+        raise NotImplementedError
 
     def before_step(self, model: PreTrainedModel, step: int, steps: int) -> None:
         """Called before optimiser step `step`, counted from 0, of `steps`; also when one is resumed at."""

@@ -244,6 +244,11 @@ class Problem(ABC):
         """Features → rows `(rows, width)` that hold several of them each, where the problem `packs`."""
         raise NotImplementedError
 
+    @property
+    def augments(self) -> bool:
+        """Whether `augment` changes anything."""
+        return False
+
     def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A training batch as the network sees it this time, drawn from torch's random state."""
         return batch

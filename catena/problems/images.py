@@ -161,6 +161,10 @@ class Images(Classification):
             batch["labels"] = torch.tensor(np.asarray([feature["labels"] for feature in features]))
         return batch
 
+    @property
+    def augments(self) -> bool:
+        return any(self.settings.augmentation.model_dump().values())
+
     def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         from catena.problems.image_augmentation import altered
 

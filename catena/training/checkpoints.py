@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,17 @@ def save_checkpoint(
     state: dict[str, Any],
     average: WeightAverage | None = None,
     texts: Mapping[str, str],
+    moving: Collection[str] | None = None,
 ) -> Path:
     """Write `step-<n>` and then remove older checkpoints.
 
     Holds the trained weights and their running mean, optimiser, schedule, loss scaler, all random
     states, `state` (JSON values, from which the data position follows) and `texts` as files of
-    their own.
+    their own. `moving` as in `trained_weights`.
     """
     target = folder / f"{_PREFIX}{step}"
     with complete_folder(target) as partial:
-        save_file(trained_weights(model), partial / "model.safetensors")
+        save_file(trained_weights(model, moving), partial / "model.safetensors")
         tensors, rest = _flatten(optimizer.state_dict())
         save_file(tensors, partial / "optimizer.safetensors")
         if average is not None:
@@ -106,12 +107,20 @@ def restore_random_states(checkpoint: Path) -> None:
     np.random.set_state((kind, tensors["numpy"].numpy().view(np.uint32), position, has_gauss, cached))
 
 
-def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def moving_weights(model: torch.nn.Module) -> frozenset[str]:
+    """Names of the weights that have `requires_grad`."""
+    return frozenset(name for name, weight in model.named_parameters() if weight.requires_grad)
+
+
+def trained_weights(model: torch.nn.Module, moving: Collection[str] | None = None) -> dict[str, torch.Tensor]:
     """The weights that training moves, and all buffers that belong to the state.
 
-    Frozen weights come from the backbone again. Tied weights are stored once.
+    `moving` names those weights; by default they are the ones with `requires_grad`, which does not do where
+    a method changes it as training goes on. Frozen weights come from the backbone again. Tied weights are
+    stored once.
     """
-    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    moved = moving_weights(model) if moving is None else moving
+    frozen = {name for name, _ in model.named_parameters() if name not in moved}
     seen: set[int] = set()
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():

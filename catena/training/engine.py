@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -27,6 +28,7 @@ from transformers import (
 from catena.errors import ModelError, SettingsError
 from catena.files import complete_folder
 from catena.methods import Method
+from catena.methods.shortcut import Shortcut
 from catena.problems import Problem
 from catena.settings import TrainingSettings
 from catena.training.averaging import WeightAverage
@@ -35,14 +37,15 @@ from catena.training.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
     load_weights,
+    moving_weights,
     restore_random_states,
     save_checkpoint,
     trained_weights,
 )
 from catena.training.devices import Device
+from catena.training.frozen_outputs import STATES, Part, stacked_states
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
-from catena.training.tokens import TokenTable
 from catena.training.weighting import WEIGHT, weighted_mean
 
 Row = dict[str, float]
@@ -71,8 +74,8 @@ class Engine(Trainer):  # type: ignore[misc]
         method: Method,
         settings: TrainingSettings,
         plan: Plan,
-        training: TokenTable,
-        validation: TokenTable,
+        training: Part,
+        validation: Part,
         *,
         folder: Path,
         device: Device,
@@ -81,6 +84,7 @@ class Engine(Trainer):  # type: ignore[misc]
         class_weights: torch.Tensor | None,
         on_row: OnRow,
         write: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self.metric = validation_metric(settings, problem)
         self.problem = problem
@@ -94,6 +98,8 @@ class Engine(Trainer):  # type: ignore[misc]
         self.class_weights = class_weights.to(device.torch_device) if class_weights is not None else None
         self.on_row = on_row
         self.write = write
+        self.shortcut = shortcut
+        self.moving = moving_weights(model)  # at any time: a method may freeze some of it for a while
         self.curve: list[Row] = []
         self.best_step = 0
         self.best_score = -math.inf
@@ -138,7 +144,10 @@ class Engine(Trainer):  # type: ignore[misc]
     # -- data ------------------------------------------------------------------------------
 
     def collate(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return self.problem.collate(features, self.pad_token_id, PAD_TO)
+        batch = self.problem.collate(features, self.pad_token_id, PAD_TO)
+        if self.shortcut is not None:
+            batch[STATES] = stacked_states(features, batch)
+        return batch
 
     def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.plan.packed is None:
@@ -170,6 +179,10 @@ class Engine(Trainer):  # type: ignore[misc]
         # float16 needs a loss scaler and is left to accelerate
         return nullcontext() if self.args.fp16 else self.device_choice.autocast
 
+    def begun(self, given: dict[str, Any]) -> AbstractContextManager[Any]:
+        """In its block a forward pass begins with what is kept of the batch; that leaves `given`."""
+        return nullcontext() if self.shortcut is None else self.shortcut.starting(given.pop(STATES))
+
     def compute_loss(
         self,
         model: Any,
@@ -181,10 +194,11 @@ class Engine(Trainer):  # type: ignore[misc]
         weights = inputs.pop(WEIGHT, None)
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
+        self.method.rest(self.model)
         given = network_inputs(model, inputs, self.problem.generates)
         if self.method.reads_labels:
             given["labels"] = labels
-        with self.autocast():
+        with self.autocast(), self.begun(given):
             outputs = model(**given)
         loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels, weights))
         if num_items_in_batch is None:
@@ -242,8 +256,9 @@ class Engine(Trainer):  # type: ignore[misc]
         gathered = RowOutputs(table.lengths)
         for rows in batches:
             batch = self._prepare_inputs(self.collate([table[row] for row in rows]))
-            with self.autocast():
-                logits = model(**network_inputs(model, batch, self.problem.generates)).logits
+            given = network_inputs(model, batch, self.problem.generates)
+            with self.autocast(), self.begun(given):
+                logits = model(**given).logits
                 gathered.add(rows, self.problem.measure(logits, batch))
         metrics = self.problem.validation_metrics(gathered.outputs(), table.labels)
         return metrics if self.write is None else metrics | self.write(model)
@@ -254,9 +269,7 @@ class Engine(Trainer):  # type: ignore[misc]
             self.best_score, self.best_step = score, self.state.global_step
             self.evaluations_without_gain = 0
             with complete_folder(self.folder / "best") as partial:
-                from safetensors.torch import save_file
-
-                save_file(trained_weights(self.model), partial / "model.safetensors")
+                save_file(trained_weights(self.model, self.moving), partial / "model.safetensors")
             return
         self.evaluations_without_gain += 1
         patience = self.settings.early_stopping
@@ -285,6 +298,7 @@ class Engine(Trainer):  # type: ignore[misc]
                 "last_logged": self._globalstep_last_logged,
             },
             texts={"trainer_state.json": json.dumps(dataclasses.asdict(self.state))},
+            moving=self.moving,
         )
         self.last_checkpoint = time.monotonic()
 
@@ -319,6 +333,7 @@ class Engine(Trainer):  # type: ignore[misc]
     def fit(self) -> None:
         """Train to the end, from the newest checkpoint if there is one; keep the best weights."""
         checkpoint = latest_checkpoint(self.folder)
+        self.method.begin(self.model, self.plan.steps, self.plan.epoch_ends)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         # with averaging the weights in place are never those that were measured
         if self.best_step and (self.average or self.best_step != self.state.global_step):

@@ -24,6 +24,7 @@ from catena.settings import Settings, TrainingSettings
 from catena.training.batches import Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
+from catena.training.frozen_outputs import Keeper, Part
 from catena.training.pseudo_labels import UnlabelledTable
 from catena.training.tokens import TokenTable
 from catena.training.writing import validation_writer
@@ -87,14 +88,14 @@ def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: b
 def fingerprint(settings: Settings, data_sha256: str, backbone_sha256: str) -> str:
     """Sixteen hexadecimal digits that name a training: all that its weights depend on.
 
-    `checkpoint_seconds` is left out, because it moves no weight.
+    `checkpoint_seconds` and `cache_gigabytes` are left out, because they move no weight.
     """
     training = settings.training.model_dump(exclude={"checkpoint_seconds"})
     content = {
         "seed": settings.seed,
         "problem": settings.problem.model_dump(),
         "backbone": settings.backbone.model_dump(exclude={"source"}),
-        "method": settings.method.model_dump(),
+        "method": settings.method.model_dump(exclude={"cache_gigabytes"}),
         "training": training,
         "data": data_sha256,
         "weights": backbone_sha256,
@@ -114,12 +115,15 @@ def finetune(
     card: dict[str, Any],
     on_row: Callable[[Row], None],
     on_start: Callable[[Device, Plan], None],
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Fine-tune and write the model folder `target`.
 
     Resumes from `checkpoints` when a training was interrupted there; the weights are then those
     of an undisturbed run, bit for bit, on the same machine. `card` is completed and stored as
-    `catena.json`. Checkpoints are removed once `target` is complete.
+    `catena.json`. Checkpoints are removed once `target` is complete. What is kept of frozen layers lies in
+    `cache`, by default beside the checkpoints; `say` is told how that goes.
     """
     training = settings.training
     device = choose_device(training.device, training.precision, training.attention)
@@ -145,21 +149,32 @@ def finetune(
     model = method.prepare(network, around)
     plan = plan_for(data, training, settings.seed, problem.packs)
     on_start(device, plan)
+    pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
+    model.to(device.torch_device)
+    parts: list[Part] = [data.training, data.validation]
+    shortcut = None
+    if method.caches:
+        keeper = Keeper(
+            model, problem, device, pad_token_id, cache or checkpoints.parent / "frozen",
+            settings.method.cache_gigabytes, say,
+        )  # fmt: skip
+        shortcut, parts = keeper.keep(method, data.folder, data.training, data.validation, plan)
     engine = Engine(
         model,
         problem,
         method,
         training,
         plan,
-        data.training,
-        data.validation,
+        parts[0],
+        parts[1],
         folder=checkpoints,
         device=device,
-        pad_token_id=0 if tokenizer is None else int(tokenizer.pad_token_id),
+        pad_token_id=pad_token_id,
         seed=settings.seed,
         class_weights=class_weights(training, data, problem),
         on_row=on_row,
         write=None if tokenizer is None else validation_writer(problem, tokenizer, data.validation, device),
+        shortcut=shortcut,
     )
     engine.fit()
     final = method.finish(engine.model)

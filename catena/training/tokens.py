@@ -39,7 +39,7 @@ def write_tokens(target: Path, batches: Iterable[dict[str, list[Any]]]) -> int:
     return rows
 
 
-class _Lists:
+class ListColumn:
     """A list column as views into the file: values, and where each row's begin."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -73,12 +73,12 @@ class TokenTable:
                 f"{file} is cut off or damaged ({error}); run the tokenize stage again."
             ) from error
         self._rows = int(table.num_rows)
-        self._ids = _Lists(table.column("input_ids")) if "input_ids" in table.column_names else None
+        self._ids = ListColumn(table.column("input_ids")) if "input_ids" in table.column_names else None
         self.max_length = max_length
         #: What each row takes of a batch's token budget.
         self.lengths = self._lengths(table)
-        self._features: dict[str, np.ndarray | _Lists] = {
-            name: _Lists(column) if pa.types.is_list(column.type) else column.to_numpy()
+        self._features: dict[str, np.ndarray | ListColumn] = {
+            name: ListColumn(column) if pa.types.is_list(column.type) else column.to_numpy()
             for name, column in zip(table.column_names, table.columns, strict=True)
             if name not in _NOT_FEATURES
         }
@@ -105,7 +105,7 @@ class TokenTable:
     def labels(self) -> Any:
         """The targets: an array, a list of arrays where a row has several, nothing where there are none."""
         values = self._features.get("labels")
-        if isinstance(values, _Lists):
+        if isinstance(values, ListColumn):
             return [self._feature("labels", row) for row in range(self._rows)]
         return values
 
