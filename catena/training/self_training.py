@@ -328,6 +328,11 @@ def of_all(row: Row, number: int, before: int) -> Row:
 
 def check_method(method: Method, settings: SelfTrainingSettings) -> None:
     """Raise `SettingsError` where the method has a loss of its own that knows no such targets or weights."""
+    if method.caches:
+        raise SettingsError(
+            "`method.cache` keeps what frozen layers say of the labelled records alone; switch it off where "
+            "`data.unlabelled` is learned from."
+        )
     own = method.reads_labels or type(method).loss is not Method.loss
     if own and (settings.targets == "soft" or settings.weight != 1.0):
         raise SettingsError(
