@@ -50,7 +50,7 @@ def predict_file(
     names = {role: settings.columns[role] for role in roles if role in settings.columns}
     predicted = skipped = 0
     first_reason: str | None = None
-    with _writer(target) as write:
+    with write_tables(target) as write:
         for batch in read_records(source, settings, roles, keep=keep, contents=predictor.problem.contents):
             for row, reason in zip(batch.broken["row"], batch.broken["reason"], strict=True):
                 first_reason = first_reason or f"row {row}: {reason}"
@@ -92,7 +92,7 @@ def predict_file(
 
 def write_table(target: Path, table: pd.DataFrame) -> None:
     """Write one table; the name's ending chooses the format. Raises `DataError`."""
-    with _writer(target) as write:
+    with write_tables(target) as write:
         write(table)
 
 
@@ -110,7 +110,7 @@ def estimated_records(source: Path, settings: DataSettings) -> int | None:
 
 
 @contextmanager
-def _writer(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+def write_tables(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """A function that appends a table to `target`, which appears when the block succeeds."""
     writers: dict[str, Callable[[Path], Any]] = {
         ".parquet": _ParquetWriter,

@@ -17,6 +17,7 @@ from catena import __version__
 from catena.compression import commands as compression_commands
 from catena.errors import CatenaError, SettingsError
 from catena.knowledge import commands as knowledge_commands
+from catena.labelling import commands as labelling_commands
 
 if TYPE_CHECKING:
     from catena.layout import Layout
@@ -45,6 +46,7 @@ app.command()(knowledge_commands.ask)
 app.command()(compression_commands.compress)
 app.command()(compression_commands.export)
 app.add_typer(knowledge_commands.knowledge, name="knowledge")
+app.command("label-next")(labelling_commands.label_next)
 
 
 def _version(wanted: bool) -> None:

@@ -101,6 +101,12 @@ class Predictor:
         result.index = table.index
         return result
 
+    def predict_features(self, features: Mapping[str, list[Any]]) -> pd.DataFrame:
+        """Predictions for records that were encoded already, with features as `Problem.encode` makes."""
+        records = pd.DataFrame(index=range(len(features["n_tokens"])))
+        outputs = self._outputs(records, features)
+        return self.problem.predictions(outputs, records, features, self.label_names)
+
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of queries or items, by a model with two towers `(texts, hidden)`.
 

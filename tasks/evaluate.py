@@ -142,6 +142,7 @@ def _write_reports(
         curve=pd.read_csv(curve) if curve.is_file() else None,
         made_with=_made_with(settings, predictor),
         explained=explained_records(predictor, predictions.records, right),
+        self_training=predictor.card.get("self_training"),
     )
     predictions.evaluation.write_report(layout.report, source)
 

@@ -24,7 +24,8 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     """Prepare the records that `data` names; see `catena.data.preparation` for the steps.
 
     Writes `train.parquet`, `validation.parquet`, `test.parquet`, `rejected.parquet`, `labels.json` and
-    `cleaning.json` into `data/prepared/`, and the quality report. Earlier results stay as they are when
+    `cleaning.json` into `data/prepared/` (with `data.unlabelled` also `unlabelled.parquet`), and the quality
+    report. Earlier results stay as they are when
     anything is wrong.
     """
     folder = layout.raw(settings.data.name)
@@ -39,6 +40,8 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
         with complete_folder(layout.prepared) as partial:
             for part, records in prepared.parts.items():
                 _write(records, partial / f"{part}.parquet")
+            if prepared.unlabelled is not None:
+                _write(prepared.unlabelled, partial / "unlabelled.parquet")
             _write(prepared.rejected, partial / "rejected.parquet")
             write_json(partial / "labels.json", {"labels": list(prepared.classes), "counts": counts})
             cleaner = Cleaner.from_settings(settings.preparation)
@@ -47,6 +50,10 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     summary: dict[str, object] = {
         part: f"{report['parts'][part]['records']:,} records" for part in prepared.parts
     }
+    if report["unlabelled"] is not None:
+        found = report["unlabelled"]
+        gone = ", ".join(f"{count:,} × {kind}" for kind, count in found["left_out"].items())
+        summary["unlabelled"] = f"{found['records']:,} records" + (f"; left out: {gone}" if gone else "")
     if report["imbalance"] is not None:
         ratio = report["imbalance"]["ratio"]
         summary["classes"] = f"{len(prepared.classes)}, largest ÷ smallest {ratio:.1f}"

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PARTS = ("train", "validation", "test")
+#: What is there only with `data.unlabelled`.
+UNLABELLED = "unlabelled"
 
 
 def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
-    """Write `data/tokenized`: one Arrow file a part, the tokenizer, and `statistics.json`."""
+    """Write `data/tokenized`: one Arrow file a part, the tokenizer, and `statistics.json`.
+
+    Where there are records without labels, `unlabelled.arrow` holds their inputs, and `given.parquet` what
+    their file said of them, which is only compared with.
+    """
     problem = get_problem(settings.problem)
     tokenizer = _tokenizer(settings, layout) if problem.tokenizes else None
     labels_file = layout.prepared / "labels.json"
@@ -37,7 +43,8 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
     limit = settings.tokenization.max_length
     parts: dict[str, Any] = {}
     with complete_folder(layout.tokenized) as folder:
-        for part in PARTS:
+        unlabelled = layout.prepared / f"{UNLABELLED}.parquet"
+        for part in (*PARTS, UNLABELLED) if unlabelled.is_file() else PARTS:
             counts: list[np.ndarray] = []
             unknown: list[int] = []
 
@@ -56,6 +63,9 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
             rows = write_tokens(folder / f"{part}.arrow", features())
             tokens = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
             parts[part] = _statistics(rows, tokens, limit, sum(unknown))
+        if unlabelled.is_file():
+            given = pq.read_table(unlabelled, columns=["id", "given"])
+            pq.write_table(given, folder / "given.parquet")
         if tokenizer is not None:
             tokenizer.save_pretrained(folder / "tokenizer")
         write_json(

@@ -16,10 +16,11 @@ from catena.registry.predecessors import Predecessor, predecessors
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
-from catena.training.checkpoints import latest_checkpoint
 from catena.training.devices import Device
 from catena.training.engine import Row
-from catena.training.finetune import TrainingData, finetune, fingerprint
+from catena.training.finetune import TrainingData, fingerprint
+from catena.training.self_training import resumable, self_train
+from catena.training.self_training import summary as self_training_summary
 from catena.training.teaching import Teaching, learn_from
 from tasks.stage import run_stage
 
@@ -35,13 +36,13 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
     identities = {role: other.identity for role, other in others.items()}
     name = fingerprint(settings, sha256_folder(layout.tokenized), sha256_folder(backbone), identities)
     checkpoints = layout.checkpoints(name)
-    resuming = latest_checkpoint(checkpoints)
+    resuming = resumable(checkpoints)
     if resuming is not None:
-        print(f"resuming at {resuming.name.replace('-', ' ')}", flush=True)
+        print(f"resuming at {resuming}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
         start = others.get("start")
-        result = finetune(
+        result = self_train(
             settings,
             data,
             backbone_folder=backbone,
@@ -66,6 +67,7 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         "weights": f"{result.trainable:,} of {result.weights:,} trained "
         f"({result.trainable / result.weights:.2%})",
         **result.notes,
+        **self_training_summary(result.self_training),
         **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
         "model": layout.candidate.relative_to(layout.root),
     }
@@ -119,7 +121,7 @@ class Progress:
         self.printed = 0.0
 
     def start(self, device: Device, plan: Plan) -> None:
-        self.steps = plan.steps
+        self.steps = plan.before + plan.steps
         what = f"training on {device}: {plan.steps:,} steps" if plan.steps else f"measuring on {device}"
         print(what, flush=True)
 

@@ -24,6 +24,7 @@ from catena.data.quality import (
 from catena.data.reading import RawFile, check_share, read_files
 from catena.data.screening import REJECTED_COLUMNS, joined_text
 from catena.data.splits import assign_parts, check_classes, check_parts, parts_in_order
+from catena.data.unlabelled import read_unlabelled
 from catena.errors import DataError, SettingsError
 from catena.problems import Problem
 from catena.settings import Settings
@@ -33,12 +34,14 @@ _ORDER = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The parts by name, the rejected rows, the problem's label names, and the quality report."""
+    """The parts by name, the rejected rows, the problem's label names, and the quality report; with
+    `data.unlabelled` its records too."""
 
     parts: dict[str, pd.DataFrame]
     rejected: pd.DataFrame
     classes: tuple[str, ...]
     report: dict[str, Any]
+    unlabelled: pd.DataFrame | None = None
 
 
 class Preparation:
@@ -64,13 +67,20 @@ class Preparation:
         given = {file.part for file in self._files}
         return [part for part in ("test", "validation") if part not in given]
 
+    def _by_part(self) -> dict[str, list[RawFile]]:
+        """The files by what they are for; only the training part may have several."""
+        parts: dict[str, list[RawFile]] = {}
+        for file in self._files:
+            parts.setdefault(file.part, []).append(file)
+        return parts
+
     def settle_repeats(self) -> None:
-        """Repeats and contradictions within each file."""
+        """Repeats and contradictions within each file, or all files for training together."""
         chosen = self._settings.preparation
         target = self._problem.target_role
-        for file in self._files:
-            name = file.facts["name"]
-            thinned = file.part == "train" or chosen.deduplicate_given_parts
+        for part, files in self._by_part().items():
+            name = " and ".join(file.facts["name"] for file in files)
+            thinned = part == "train" or chosen.deduplicate_given_parts
             several = not self._problem.one_right_target
             repeats = settle_repeats(
                 self._keys,
@@ -81,7 +91,7 @@ class Preparation:
                 if several or not (thinned or chosen.contradictions == "error")
                 else chosen.contradictions,
                 self._verdicts,
-                np.flatnonzero(self._given == file.part),
+                np.flatnonzero(self._given == part),
             )
             for example in (*repeats.duplicate_examples, *repeats.contradiction_examples):
                 (example["text"],) = self._problem.show([example["text"]])
@@ -94,16 +104,19 @@ class Preparation:
                 "records": repeats.contradictory_records,
                 "examples": repeats.contradiction_examples,
             }
-            clashes = self._rejected((self._given == file.part) & (self._verdicts.kinds == "contradiction"))
-            unusable = pd.concat([file.rejected, clashes])
-            check_share(name, unusable, file.facts["rows"], chosen.max_rejected_fraction)
+            clashes = self._rejected((self._given == part) & (self._verdicts.kinds == "contradiction"))
+            unusable = pd.concat([*(file.rejected for file in files), clashes])
+            check_share(
+                name, unusable, sum(file.facts["rows"] for file in files), chosen.max_rejected_fraction
+            )
 
     def assign_parts(self) -> dict[str, float]:
         """Give each record its part; return the shares split off."""
         chosen = self._settings.preparation
         fractions = {"test": chosen.test_fraction, "validation": chosen.validation_fraction}
         fractions = {part: fractions[part] for part in self.split_off}
-        own = np.flatnonzero(self._given == "train")
+        divisible = np.repeat([file.divisible for file in self._files], [len(f.records) for f in self._files])
+        own = np.flatnonzero((self._given == "train") & divisible)
         parts = self._given.astype(object)
         roles = self._problem.split_roles
         deciding = self._texts if roles is None else joined_text(self.records, roles).tolist()
@@ -267,6 +280,7 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
         problem.schema(classes or None).validate(part)
     warnings += problem.examine(parts)
     check_augmentation(settings.preparation.augmentation, classes)
+    without_labels = read_unlabelled(settings, problem, folder, parts, names)
     report["augmentation"] = None
     if settings.preparation.augmentation.copies:
         parts["train"], report["augmentation"] = _augmented(settings, problem, folder, parts["train"], kept)
@@ -281,6 +295,10 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
     columns = ["id", *problem.input_roles, problem.target_role]
     columns += [name for name in settings.data.keep if name not in columns]
     parts = {name: part[[*columns, "source", "row", "augmented"]] for name, part in parts.items()}
+    if without_labels is not None:
+        files = [*files, without_labels.file]
+        rejected = pd.concat([rejected, without_labels.file.rejected], ignore_index=True)
+        warnings += without_labels.warnings
     rows = sum(file.facts["rows"] for file in files)
     report |= {
         "format": 1,
@@ -298,10 +316,13 @@ def prepare(settings: Settings, problem: Problem, folder: Path) -> Prepared:
             for name, part in parts.items()
         },
         "rejected": rejected_report(rejected, rows),
+        "unlabelled": None if without_labels is None else without_labels.report,
     }
     report["imbalance"] = imbalance(report["parts"]["train"]["classes"]) if classes else None
     report["warnings"] = warnings + warnings_about(report["parts"], report["imbalance"], classes)
-    return Prepared(parts, rejected, names, report)
+    return Prepared(
+        parts, rejected, names, report, None if without_labels is None else without_labels.records
+    )
 
 
 def unique_ids(texts: Sequence[str], labels: Sequence[str]) -> list[str]:

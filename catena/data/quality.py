@@ -3,8 +3,9 @@
 `reports/data_quality.json` holds, the same for the same data and settings, floats rounded to 4 digits:
 
 - `format`: 1. `data`: name of the data set; `version`: MD5 in `data/raw/<name>.dvc`, or null.
-- `files`: one entry a file: `name`, `part` ("train", "validation", "test"), `format`, `encoding`
-  (null for binary formats), `bytes`, `sha256`, `rows`, `accepted`, `rejected`.
+- `files`: one entry a file: `name`, `part` ("train", "validation", "test", "unlabelled"), `format`,
+  `encoding` (null for binary formats), `bytes`, `sha256`, `rows`, `accepted`, `rejected`; of files in
+  `data.labelled` also `passed_over`, the rows whose label is still empty.
 - `classes`: class names in head order.
 - `parts`: by "train", "validation", "test": `records` (with augmented ones), `augmented`,
   `classes` {name: count}, `shares` {name: share}, `characters` and `words` (each `min`, `p5`, `p25`,
@@ -23,6 +24,8 @@
   (entropy of the class shares ÷ its maximum; 1 is perfectly even).
 - `augmentation`: null when off, else `copies`, `unchanged_copies_left_out`, `changes` {operation: count},
   `examples` [{before, after, changes}].
+- `unlabelled`: null without `data.unlabelled`, else `name`, `records`, `left_out` {reason: count},
+  `near_duplicates` of test and validation records, `with_label` (rows that have one).
 - `warnings`: sentences a person should read.
 """
 

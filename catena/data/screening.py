@@ -22,27 +22,36 @@ REJECTED_COLUMNS = ("source", "row", "text", "label", "kind", "reason")
 
 @dataclass(frozen=True)
 class Screen:
-    """What a record must pass: cleaning, then the limits of `params.yaml`, then the problem's schema."""
+    """What a record must pass: cleaning, then the limits of `params.yaml`, then the problem's schema.
+
+    Without `targets`, records are asked for their inputs alone, and have no target.
+    """
 
     settings: Settings
     problem: Problem
     cleaner: Cleaner
     schema: pa.DataFrameSchema
+    targets: bool = True
 
     @classmethod
-    def from_settings(cls, settings: Settings, problem: Problem) -> Screen:
-        return cls(settings, problem, Cleaner.from_settings(settings.preparation), problem.schema())
+    def from_settings(cls, settings: Settings, problem: Problem, targets: bool = True) -> Screen:
+        schema = problem.schema() if targets else problem.schema().remove_columns([problem.target_role])
+        return cls(settings, problem, Cleaner.from_settings(settings.preparation), schema, targets)
 
     def apply(self, batch: Batch, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The accepted records (`source` and `row` among their columns) and the rejected ones."""
         records, kinds = self.problem.compose(batch.records)
         keep = [name for name in self.settings.data.keep if name in records]
         records[keep] = records[keep].fillna("")
-        raw_target = records[self.problem.target_role].fillna("")
+        raw_target = (
+            records[self.problem.target_role].fillna("")
+            if self.targets
+            else pd.Series("", index=records.index, dtype="str")
+        )
         for role in self.problem.input_roles:
             self._note_unusable_text(records, role, kinds)
-        # Before the texts are cleaned, because a target may point into them.
-        self._read_targets(records, kinds)
+        if self.targets:  # before the texts are cleaned, because a target may point into them
+            self._read_targets(records, kinds)
         records = self._clean(records, kinds)
         for role in self.problem.input_roles if self.problem.tokenizes else ():
             self._limit_text(records, role, kinds)
@@ -99,7 +108,7 @@ class Screen:
         if sound.all():
             return self.problem.clean(records, self.cleaner)
         cleaned = self.problem.clean(records[sound], self.cleaner)
-        columns = [*self.problem.input_roles, self.problem.target_role]
+        columns = [*self.problem.input_roles, *([self.problem.target_role] if self.targets else [])]
         records.loc[sound, columns] = cleaned[columns]
         return records
 

@@ -61,6 +61,7 @@ def render(source: ReportSource, evaluation: CountedEvaluation) -> str:
             slice_title=evaluation.metrics[evaluation.slice_metric].title if evaluation.slice_metric else "",
             mistakes=_mistakes(source, evaluation),
             data=source.data_quality,
+            self_training=source.self_training,
             parts=[name for name in ("train", "validation", "test") if name in parts],
             made_with=source.made_with,
             explained=source.explained,

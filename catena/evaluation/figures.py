@@ -197,11 +197,31 @@ def curve_charts(curve: pd.DataFrame) -> list[str]:
                     markersize=5,
                     label=text,
                 )
+            for step, number in round_starts(curve):
+                axes.axvline(step, color=_LINE, linewidth=1.2)
+                axes.annotate(
+                    f"round {number}",
+                    (step, 1.0),
+                    (3, -2),
+                    ("data", "axes fraction"),
+                    textcoords="offset points",
+                    va="top",
+                    fontsize=8,
+                    color=_MUTED,
+                )
             axes.set_xlabel("step")
             axes.set_ylabel(title)
             axes.legend(loc="best")
             charts.append(_svg(figure, f"curve-{name}", f"Training curve: {title} by step"))
     return charts
+
+
+def round_starts(curve: pd.DataFrame) -> list[tuple[float, int]]:
+    """The last step before each further round of self-training, and the round's number."""
+    if "round" not in curve:
+        return []
+    last = curve.groupby("round")["step"].max().sort_index()
+    return [(float(step), int(number)) for step, number in zip(last.iloc[:-1], last.index[1:], strict=True)]
 
 
 def _score_name(column: str) -> str:

@@ -34,7 +34,8 @@ class ReportSource:
 
     `metrics` is `metrics.json` (with `behaviour` if any ran), `data_quality` what `prepare` wrote,
     `curve` the training curve, `made_with` groups of names and values that say how it was made. `explained`
-    are records with the share of each of their words, as `catena.explanation_views` shows them.
+    are records with the share of each of their words, as `catena.explanation_views` shows them;
+    `self_training` is what the model's card says of rounds on records without labels.
     """
 
     title: str
@@ -44,6 +45,7 @@ class ReportSource:
     curve: pd.DataFrame | None = None
     made_with: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     explained: Sequence[Mapping[str, Any]] = ()
+    self_training: Mapping[str, Any] | None = None
 
 
 def write_report(path: Path, source: ReportSource) -> None:
@@ -94,6 +96,7 @@ def render_report(source: ReportSource) -> str:
         samples=sample_rows(source.predictions, _SAMPLE_CLASSES, _SAMPLES),
         behaviour=behaviour,
         data=source.data_quality,
+        self_training=source.self_training,
         parts=[
             name
             for name in ("train", "validation", "test")

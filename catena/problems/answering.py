@@ -50,6 +50,8 @@ class Answering(Problem):
     split_roles = ("context",)
     fewest_classes = 0
     truncates = False
+    asks_for_labels = True
+    one_vector = False
     validation_metric_names: ClassVar[Mapping[str, bool]] = {"f1": True, "exact": True, "log_loss": False}
 
     # -- records ---------------------------------------------------------------------------

@@ -76,6 +76,13 @@ class Problem(ABC):
     fewest_classes: ClassVar[int] = 2
     #: Whether a long text may be cut off; not where targets point into it.
     truncates: ClassVar[bool] = True
+    #: Whether it can learn from its own confident predictions: targets are classes, and each prediction has
+    #: a `confidence` (`data.unlabelled`).
+    learns_unlabelled: ClassVar[bool] = False
+    #: Whether records can be chosen that are most useful to label next (`catena label-next`).
+    asks_for_labels: ClassVar[bool] = False
+    #: Whether a record is embedded as one vector (`Predictor.embed`), and not as one for each window.
+    one_vector: ClassVar[bool] = True
     #: Whether `training.class_weights` means anything.
     weighs_classes: ClassVar[bool] = False
     #: Whether equal inputs have one right target, so that others contradict it.
@@ -216,6 +223,10 @@ class Problem(ABC):
         one, and `record`, its position.
         """
 
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        """Canonical targets as features have them in `labels`, where `learns_unlabelled`."""
+        raise NotImplementedError
+
     # -- network ---------------------------------------------------------------------------
 
     @abstractmethod
@@ -305,6 +316,19 @@ class Problem(ABC):
     @abstractmethod
     def evaluation(self) -> Evaluation:
         """How its predictions are judged."""
+
+    def doubts(self, said: pd.DataFrame, label_names: Sequence[str], how: str) -> np.ndarray | None:
+        """How unsure predictions are `(rows,)`, by `entropy` (nats), `margin` or `least_confidence`.
+
+        Larger means less sure. Nothing where predictions of this problem do not tell.
+        """
+        if how == "least_confidence" and "confidence" in said:
+            return 1.0 - said["confidence"].to_numpy(dtype=np.float64)
+        return None
+
+    def residuals(self, said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray | None:
+        """The loss's gradient at the outputs if what is said were right `(rows, outputs)`, where it tells."""
+        return None
 
     # -- what a prediction says (no torch) -----------------------------------------------------
     # Explanations and behaviour tests know a problem by these; a `Row` holds inputs and prediction.

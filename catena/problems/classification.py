@@ -28,6 +28,8 @@ class Classification(Problem):
     input_roles = ("text",)
     target_role = "label"
     weighs_classes = True
+    learns_unlabelled = True
+    asks_for_labels = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "macro_f1": True,
         "accuracy": True,
@@ -54,9 +56,12 @@ class Classification(Problem):
     ) -> dict[str, list[Any]]:
         features = encode_texts(records["text"].tolist(), tokenizer, settings)
         if self.target_role in records:
-            number = {name: index for index, name in enumerate(label_names)}
-            features["labels"] = [number[label] for label in records["label"]]
+            features["labels"] = self.encode_targets(records["label"].tolist(), label_names)
         return features
+
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        number = {name: index for index, name in enumerate(label_names)}
+        return [number[target] for target in targets]
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:
         return HeadSpec("sequence-classification", tuple(label_names))
@@ -68,7 +73,7 @@ class Classification(Problem):
 
         batch = pad_inputs(features, pad_token_id, pad_to)
         if "labels" in features[0]:
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+            batch["labels"] = torch.tensor(np.asarray([feature["labels"] for feature in features]))
         return batch
 
     def loss(
@@ -118,6 +123,21 @@ class Classification(Problem):
             "log_loss": float(log_loss(labels, probabilities, labels=range(probabilities.shape[1]))),
         }
 
+    def doubts(self, said: pd.DataFrame, label_names: Sequence[str], how: str) -> np.ndarray | None:
+        """`margin` is 1 less the lead of the likeliest class over the next."""
+        chances = class_chances(said, label_names)
+        if how == "entropy":
+            return np.asarray(entropies(chances).sum(axis=1))
+        if how == "margin":
+            ordered = np.sort(chances, axis=1)
+            return np.asarray(1.0 - (ordered[:, -1] - ordered[:, -2]))
+        return super().doubts(said, label_names, how)
+
+    def residuals(self, said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray | None:
+        chances = class_chances(said, label_names)
+        chances[np.arange(len(chances)), chances.argmax(axis=1)] -= 1.0
+        return chances
+
     def evaluation(self) -> Evaluation:
         from catena.evaluation.classes import ClassEvaluation
 
@@ -134,3 +154,14 @@ def softmax(logits: Outputs) -> np.ndarray:
     exponentials: np.ndarray = np.exp(values - values.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
+
+
+def class_chances(said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray:
+    """The probabilities of the classes in predictions `(rows, classes)`."""
+    return said[[f"p:{name}" for name in label_names]].to_numpy(dtype=np.float64, copy=True)
+
+
+def entropies(chances: np.ndarray) -> np.ndarray:
+    """-p log p of each probability, in nats; 0 for 0."""
+    found: np.ndarray = -chances * np.log(np.where(chances > 0.0, chances, 1.0))
+    return found

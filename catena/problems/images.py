@@ -47,6 +47,7 @@ class Images(Classification):
     input_roles = ("image",)
     contents: ClassVar[Mapping[str, Content]] = {"image": "picture"}
     tokenizes = False
+    asks_for_labels = False
     records_at_once: ClassVar[int] = 1_000
 
     # -- records ---------------------------------------------------------------------------
@@ -134,8 +135,7 @@ class Images(Classification):
             "n_tokens": [1] * len(records),
         }
         if self.target_role in records:
-            number = {name: index for index, name in enumerate(label_names)}
-            features["labels"] = [number[label] for label in records["label"]]
+            features["labels"] = self.encode_targets(records["label"].tolist(), label_names)
         return features
 
     def _pixels(self, text: str) -> np.ndarray:
@@ -168,7 +168,7 @@ class Images(Classification):
         images = torch.from_numpy(values.reshape(len(features), size, size, self._channels))
         batch = {"pixel_values": images.permute(0, 3, 1, 2).float() / 255.0}
         if "labels" in features[0]:
-            batch["labels"] = torch.tensor([int(feature["labels"]) for feature in features])
+            batch["labels"] = torch.tensor(np.asarray([feature["labels"] for feature in features]))
         return batch
 
     @property

@@ -11,6 +11,7 @@ import pandas as pd
 
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row, class_claim, known_class
+from catena.problems.classification import class_chances, entropies
 from catena.problems.features import encode_texts, pad_inputs
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Multilabel(Problem):
     contents: ClassVar[Mapping[str, Content]] = {"labels": "json"}
     fewest_classes = 1
     weighs_classes = True
+    learns_unlabelled = True
+    asks_for_labels = True
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "micro_f1": True,
         "macro_f1": True,
@@ -105,8 +108,11 @@ class Multilabel(Problem):
         """`labels` hold 1 for each class that a record has, and 0 for the others."""
         features = encode_texts(records["text"].tolist(), tokenizer, settings)
         if self.target_role in records:
-            features["labels"] = list(membership(records["labels"], label_names))
+            features["labels"] = self.encode_targets(records["labels"].tolist(), label_names)
         return features
+
+    def encode_targets(self, targets: Sequence[str], label_names: Sequence[str]) -> list[Any]:
+        return list(membership(targets, label_names))
 
     # -- network ---------------------------------------------------------------------------
 
@@ -185,6 +191,22 @@ class Multilabel(Problem):
             "exact_match": float((there == said).all(axis=1).mean()),
             "log_loss": float(losses.mean()),
         }
+
+    def doubts(self, said: pd.DataFrame, label_names: Sequence[str], how: str) -> np.ndarray | None:
+        """`entropy` is the sum over the decisions; `margin` 1 less the distance of the least sure one to
+        `problem.threshold`, as a share of what it can be."""
+        chances = class_chances(said, label_names)
+        if how == "entropy":
+            return np.asarray((entropies(chances) + entropies(1.0 - chances)).sum(axis=1))
+        if how == "margin":
+            limit = self.settings.threshold
+            room = np.where(chances >= limit, 1.0 - limit, limit)
+            return np.asarray(1.0 - (np.abs(chances - limit) / room).min(axis=1))
+        return super().doubts(said, label_names, how)
+
+    def residuals(self, said: pd.DataFrame, label_names: Sequence[str]) -> np.ndarray | None:
+        chances = class_chances(said, label_names)
+        return np.asarray(chances - (chances >= self.settings.threshold))
 
     def evaluation(self) -> Evaluation:
         from catena.evaluation.sets import SetEvaluation

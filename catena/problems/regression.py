@@ -83,6 +83,7 @@ class Regression(Problem):
     input_roles = ("text",)
     target_role = "target"
     fewest_classes = 0
+    asks_for_labels = True
     tolerated = "how far off a number may be"
     validation_metric_names: ClassVar[Mapping[str, bool]] = {"r2": True, "loss": False}
 

@@ -61,6 +61,8 @@ class Tagging(Problem):
     contents: ClassVar[Mapping[str, Content]] = {"text": "tokens", "entities": "json"}
     fewest_classes = 1
     truncates = False
+    asks_for_labels = True
+    one_vector = False
     token_features = frozenset({"labels", "shape_ids", "word_starts", "word_ends"})
     validation_metric_names: ClassVar[Mapping[str, bool]] = {
         "entity_f1": True,

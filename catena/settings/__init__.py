@@ -16,6 +16,7 @@ from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
+from catena.settings.self_training import SelfTrainingSettings
 
 __all__ = [
     "AugmentationSettings",
@@ -33,6 +34,7 @@ __all__ = [
     "PreparationSettings",
     "ProblemSettings",
     "RegistrySettings",
+    "SelfTrainingSettings",
     "Settings",
     "TokenizationSettings",
     "TrainingSettings",

@@ -60,6 +60,17 @@ class DataSettings(Group):
     test: str | None = Field(
         None, description="Test file; without one a part of the training file is split off."
     )
+    labelled: tuple[str, ...] = Field(
+        (),
+        description="Further training files: CSV or JSON Lines (UTF-8, with the names of the columns), such "
+        "as `catena label-next` writes; records whose label is still empty are passed over.",
+    )
+    unlabelled: str | None = Field(
+        None,
+        description="File of records without labels, written as the training file is, to learn from as "
+        "`training.self_training` says. A label column may be missing or empty; labels in it are not learned "
+        "from, they only tell how many pseudo-labels are right.",
+    )
     encoding: str = Field("utf-8", description="Character encoding of the text files.")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="Column separator; by default the format's own."

@@ -11,6 +11,7 @@ from catena.settings.group import Fraction, Group, OpenFraction, SafeName
 from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
+from catena.settings.self_training import SelfTrainingSettings
 
 
 class TrainingSettings(Group):
@@ -89,6 +90,10 @@ class TrainingSettings(Group):
         ge=0.0,
         description="Least time between two checkpoints in the middle of an epoch, in seconds; "
         "0 makes one after every step.",
+    )
+    self_training: SelfTrainingSettings = Field(
+        default_factory=lambda: SelfTrainingSettings(),
+        description="How records without labels (`data.unlabelled`) are learned from.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to train.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

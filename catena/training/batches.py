@@ -33,6 +33,8 @@ class Plan:
     gradient_accumulation: int
     #: Tokens of a row that several records share; none where each record has a row of its own.
     packed: int | None = None
+    #: Optimiser steps of earlier rounds of the same training.
+    before: int = 0
 
     def __len__(self) -> int:
         return len(self.batches)

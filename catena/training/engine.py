@@ -48,6 +48,7 @@ from catena.training.frozen_outputs import STATES, Part, stacked_states
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
 from catena.training.teaching import FEATURE, TaughtTable, Teaching
+from catena.training.weighting import WEIGHT, weighted_mean
 
 Row = dict[str, float]
 #: Called with each row of the training curve as it is measured.
@@ -161,6 +162,8 @@ class Engine(Trainer):  # type: ignore[misc]
     def collate_training(self, features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.plan.packed is None:
             batch = self.collate(features)
+            if WEIGHT in features[0]:
+                batch[WEIGHT] = torch.tensor([float(feature[WEIGHT]) for feature in features])
             if self.teaching is not None:
                 self.teaching.join(batch, features)
             return batch
@@ -200,7 +203,7 @@ class Engine(Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Mean loss over all that the optimiser step weighs, this batch's share of it."""
-        taught = inputs.pop(FEATURE, None)
+        taught, weights = inputs.pop(FEATURE, None), inputs.pop(WEIGHT, None)
         inputs = self.problem.augment(inputs)
         labels = inputs["labels"]
         self.method.rest(self.model)
@@ -209,7 +212,7 @@ class Engine(Trainer):  # type: ignore[misc]
             given["labels"] = labels
         with self.autocast(), self.begun(given):
             outputs = model(**given)
-        loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels))
+        loss = self.method.loss(outputs, labels, partial(self._problem_loss, labels, weights))
         if self.teaching is not None and taught is not None:
             loss = self.teaching.blend(loss, outputs.logits, taught)
         if num_items_in_batch is None:
@@ -217,7 +220,11 @@ class Engine(Trainer):  # type: ignore[misc]
         share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
         return loss * share
 
-    def _problem_loss(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def _problem_loss(
+        self, labels: torch.Tensor, weights: torch.Tensor | None, logits: torch.Tensor
+    ) -> torch.Tensor:
+        if weights is not None:
+            return weighted_mean(partial(self._problem_loss, weights=None), labels, weights, logits)
         return self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
 
     def floating_point_ops(self, inputs: Any) -> int:

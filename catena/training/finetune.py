@@ -28,6 +28,7 @@ from catena.training.batches import NOTHING_TO_TRAIN, Plan, plan_training
 from catena.training.devices import Device, choose_device
 from catena.training.engine import Engine, Row
 from catena.training.frozen_outputs import Keeper, Part
+from catena.training.pseudo_labels import UnlabelledTable
 from catena.training.starting import first_network
 from catena.training.teaching import Teaching
 from catena.training.tokens import TokenTable
@@ -36,12 +37,13 @@ from catena.training.writing import validation_writer
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the tokenize stage made: two parts, and what is known about them."""
+    """What the tokenize stage made: two parts, what is known about them, and records without labels."""
 
     folder: Path
     training: TokenTable
     validation: TokenTable
     statistics: dict[str, Any]
+    unlabelled: UnlabelledTable | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -53,7 +55,8 @@ class TrainingData:
         training = TokenTable(folder / "train.arrow", max_length, problem.token_features)
         validation = TokenTable(folder / "validation.arrow")
         statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-        return cls(folder, training, validation, statistics)
+        unlabelled = UnlabelledTable.load(folder, max_length, problem.token_features)
+        return cls(folder, training, validation, statistics, unlabelled)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Result:
     weights: int
     validation: dict[str, float] = field(default_factory=dict)
     notes: dict[str, object] = field(default_factory=dict)
+    #: What the rounds of `catena.training.self_training` learned from, where there were any.
+    self_training: dict[str, Any] | None = None
 
 
 def plan_for(data: TrainingData, settings: TrainingSettings, seed: int, packs: bool = False) -> Plan:
@@ -94,7 +99,7 @@ def fingerprint(
     `checkpoint_seconds` and `cache_gigabytes` are left out, because they move no weight. Of other `models`
     that a training begins with or learns from, their content counts, not where they are found.
     """
-    unseen = {"start": True, "cache_gigabytes": True, "distillation": {"teacher"}}
+    unseen: Any = {"start": True, "cache_gigabytes": True, "distillation": {"teacher"}}
     method = settings.method.model_dump(exclude=unseen)
     training = settings.training.model_dump(exclude={"checkpoint_seconds"})
     content = {

@@ -1,0 +1,1 @@
+"""Which records without labels are worth a person's time (active learning)."""
