@@ -34,7 +34,10 @@ class Predictor:
     Reads nothing but its model folder. Not for use from several threads at once.
     """
 
-    def __init__(self, folder: Path, card: dict[str, Any], device: str, precision: str) -> None:
+    def __init__(
+        self, folder: Path, card: dict[str, Any], device: str, precision: str, model: Any = None
+    ) -> None:
+        """`model` is the network, where it has been loaded already."""
         self.folder = folder
         self.card = card
         self.problem = get_problem(ProblemSettings.model_validate(card["problem"]))
@@ -44,19 +47,31 @@ class Predictor:
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
-        around = Surroundings(self.problem.name, self.problem.head(self.label_names), self.tokenizer)
-        read = partial(backbone.load, attention=self.device.attention)
-        method = get_method(MethodSettings.model_validate(card["method"]))
-        self.model = method.load(folder, read, around).to(self.device.kind).eval()
+        if model is None:
+            around = Surroundings(self.problem.name, self.problem.head(self.label_names), self.tokenizer)
+            read = partial(backbone.load, attention=self.device.attention)
+            method = get_method(MethodSettings.model_validate(card["method"]))
+            model = method.load(folder, read, around)
+        self.model = model.to(self.device.kind).eval()
+
+    #: Columns of `predict` that count what was read and are no prediction.
+    counts = ("n_tokens", "truncated")
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """Load a model folder.
+    def load(
+        cls, folder: Path, device: str = "auto", precision: str = "auto", tail: str | None = None
+    ) -> Predictor:
+        """Load a model folder; of a chain, one `tail` (`catena.chain_predictor` loads them all).
 
-        Raises `ModelError` when a file is missing, cut off or not the one that was trained.
+        Raises `ModelError` when a file is missing, cut off or not the one that was trained, or when there
+        is no such tail.
         """
         card = read_card(folder)
         check_files(folder, card)
+        if tail is not None or "tails" in card:
+            from catena.chain_predictor import ChainPredictor
+
+            return ChainPredictor(folder, card, device, precision).tail(tail)
         return cls(folder, card, device, precision)
 
     def predict(
@@ -70,9 +85,20 @@ class Predictor:
         solved by writing says of the records' own targets how likely they are. Raises `DataError` where
         a column is missing or holds no text.
         """
+        table, features = self.read(records, clean, score_targets)
+        return self.finish(table, features, self._outputs(table, features))
+
+    def read(
+        self, records: pd.DataFrame | Sequence[str], clean: bool = True, score_targets: bool = False
+    ) -> tuple[pd.DataFrame, dict[str, list[Any]]]:
+        """The first half of `predict`: the table of clean inputs, and its features."""
         table = self._table(records, clean, score_targets and self.problem.generates)
-        features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
-        outputs = self._outputs(table, features)
+        return table, self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
+
+    def finish(
+        self, table: pd.DataFrame, features: Mapping[str, list[Any]], outputs: Outputs
+    ) -> pd.DataFrame:
+        """The second half of `predict`: what the network's outputs say of each record."""
         result = self.problem.predictions(outputs, table, features, self.label_names)
         n_tokens = np.asarray(features["n_tokens"], dtype=np.int64)
         if "record" in features:  # in windows: nothing is cut off
@@ -84,6 +110,19 @@ class Predictor:
             result["truncated"] = n_tokens > self.tokenization.max_length
         result.index = table.index
         return result
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns learned from, by role."""
+        return dict(self.card["columns"])
+
+    def only(self, tails: Sequence[str]) -> Predictor:
+        """Raises `DataError`: a model of one problem has no tails to choose from."""
+        raise DataError(f"This model solves {self.problem.name} and has no tails such as {tails[0]!r}.")
+
+    def answering(self, record: Mapping[str, Any]) -> Predictor:
+        """What can be asked with the inputs of `record`: this model."""
+        return self
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of queries or items, by a model with two towers `(texts, hidden)`.

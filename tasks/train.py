@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from catena.errors import ModelError
@@ -13,17 +15,47 @@ from catena.problems import get_problem
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
+from catena.training.chain import train_chain
 from catena.training.checkpoints import latest_checkpoint
 from catena.training.devices import Device
 from catena.training.engine import Row
-from catena.training.finetune import TrainingData, finetune, fingerprint
+from catena.training.finetune import Result, TrainingData, finetune, fingerprint
 from tasks.stage import run_stage
+from tasks.tails import said_of, tail_layouts
 
 
 def train(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write `models/candidate` and `reports/training/curve.csv`; open the MLflow run."""
     problem = get_problem(settings.problem)
     data = TrainingData.load(layout.tokenized, problem, settings.training.max_length)
+    return _train(
+        settings,
+        layout,
+        partial(finetune, settings, data),
+        {"problem": settings.problem.model_dump(), **_data_card(settings, data)},
+    )
+
+
+def train_tails(settings: Settings, layout: Layout) -> dict[str, object]:
+    """The same for a chain, from the tokenized data of all its tails."""
+    data = {}
+    for name, tail in tail_layouts(settings, layout).items():
+        problem = get_problem(settings.tail(name).problem)
+        with said_of(name):
+            data[name] = TrainingData.load(tail.tokenized, problem, settings.training.max_length)
+    own = {
+        name: {
+            "problem": get_problem(settings.tail(name).problem).settings.model_dump(),
+            **_data_card(settings.tail(name), one),
+        }
+        for name, one in data.items()
+    }
+    return _train(settings, layout, partial(train_chain, settings, data), {"tails": own})
+
+
+def _train(
+    settings: Settings, layout: Layout, fit: Callable[..., Result], card: dict[str, Any]
+) -> dict[str, object]:
     backbone = layout.backbone(settings.backbone.name)
     if not backbone.is_dir():
         raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")
@@ -34,13 +66,11 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         print(f"resuming at {resuming.name.replace('-', ' ')}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
-        result = finetune(
-            settings,
-            data,
+        result = fit(
             backbone_folder=backbone,
             checkpoints=checkpoints,
             target=layout.candidate,
-            card=_card(settings, data, name),
+            card={**card, **_card(settings, name)},
             on_row=progress.row,
             on_start=progress.start,
         )
@@ -57,16 +87,21 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
     }
 
 
-def _card(settings: Settings, data: TrainingData, name: str) -> dict[str, Any]:
-    """What a model folder says about itself besides its files."""
+def _data_card(settings: Settings, data: TrainingData) -> dict[str, Any]:
+    """What a model folder says of the records that it learned from."""
     return {
-        "problem": settings.problem.model_dump(),
         "label_names": list(data.label_names),
-        "backbone": settings.backbone.model_dump(),
-        "method": settings.method.model_dump(),
         "tokenization": settings.tokenization.model_dump(),
         "cleaning": data.statistics["cleaning"],
         "columns": settings.data.columns,
+    }
+
+
+def _card(settings: Settings, name: str) -> dict[str, Any]:
+    """What it says of the network besides its files."""
+    return {
+        "backbone": settings.backbone.model_dump(),
+        "method": settings.method.model_dump(),
         "fingerprint": name,
     }
 
@@ -108,4 +143,4 @@ def _write_curve(layout: Layout, curve: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train", train)
+    run_stage("train", train, train_tails)

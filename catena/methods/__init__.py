@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from catena.methods.base import HeadRequest, Method, Surroundings
+from catena.methods.chain import Chain
 from catena.methods.full import Full
 from catena.methods.top_layers import TopLayers
 from catena.settings import MethodSettings
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, TopLayers, Chain)}
 
 __all__ = ["METHODS", "HeadRequest", "Method", "Surroundings", "get_method"]
 

@@ -1,5 +1,6 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.chain import ChainSettings, ContinuedPretrainingSettings, LinkSettings
 from catena.settings.data import AugmentationSettings, DataSettings, PreparationSettings
 from catena.settings.decoding import DecodingSettings
 from catena.settings.group import Group
@@ -15,10 +16,13 @@ from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
+from catena.settings.tails import TailEvaluationSettings, TailSettings
 
 __all__ = [
     "AugmentationSettings",
     "BackboneSettings",
+    "ChainSettings",
+    "ContinuedPretrainingSettings",
     "DataSettings",
     "DecodingSettings",
     "EvaluationSettings",
@@ -26,11 +30,14 @@ __all__ = [
     "Group",
     "ImageAugmentationSettings",
     "ImageSettings",
+    "LinkSettings",
     "MethodSettings",
     "PreparationSettings",
     "ProblemSettings",
     "RegistrySettings",
     "Settings",
+    "TailEvaluationSettings",
+    "TailSettings",
     "TokenizationSettings",
     "TrainingSettings",
     "known_parameters",

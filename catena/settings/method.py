@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from catena.settings.chain import ChainSettings
 from catena.settings.group import Group
 
 
 class MethodSettings(Group):
     """Which weights move."""
 
-    name: Literal["full", "top_layers"] = Field(
+    name: Literal["full", "top_layers", "chain"] = Field(
         "full", description="The method's module in `catena/methods`."
     )
     layers: int = Field(
@@ -20,3 +21,4 @@ class MethodSettings(Group):
         ge=0,
         description="`top_layers`: how many of the last layers move with the head; 0 is the head alone.",
     )
+    chain: ChainSettings = Field(default_factory=lambda: ChainSettings(), description="`chain`.")
