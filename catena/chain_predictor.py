@@ -173,7 +173,7 @@ class ChainPredictor:
         known = ", ".join(self.tails)
         if name is None:
             raise ModelError(
-                f"{self.folder} holds a chain with the tails {known}; say which of them is meant."
+                f"{self.folder} holds a chain with the tails {known}; say which of them is meant (`--tail`)."
             )
         if name not in self.tails:
             raise ModelError(f"The chain in {self.folder} has no tail {name!r}; it has {known}.")

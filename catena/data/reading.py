@@ -31,6 +31,11 @@ class RawFile:
     facts: dict[str, Any]
 
 
+def _shown(folder: Path) -> str:
+    """The folder below `data/raw`; a tail's lies inside that of its chain."""
+    return folder.as_posix().rpartition("/data/raw/")[2] if "/data/raw/" in folder.as_posix() else folder.name
+
+
 def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFile]:
     """Read the training file and, where named, the validation and test files.
 
@@ -38,7 +43,7 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
     """
     if not folder.is_dir():
         raise DataError(
-            f"There is no folder data/raw/{folder.name}; `catena fetch` gets it where `data.source` is set, "
+            f"There is no folder data/raw/{_shown(folder)}; `catena fetch` gets it where `data.source` is set, "
             f"`dvc pull` restores a version that DVC knows, or put the files there."
         )
     names = {"train": settings.data.train, "validation": settings.data.validation, "test": settings.data.test}
@@ -53,7 +58,9 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
                 f"`data.{part}` and `data.{twin}` both name {name}; each part needs a file of its own."
             )
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(f"`data.{part}`: {name} lies outside data/raw/{folder.name}; name a file within.")
+            raise DataError(
+                f"`data.{part}`: {name} lies outside data/raw/{_shown(folder)}; name a file within."
+            )
         files.append(_read(folder, name, part, settings, problem, screen))
     classes = problem.classes(pd.concat([file.records[problem.target_role] for file in files]))
     if classes is not None:

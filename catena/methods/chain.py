@@ -41,7 +41,7 @@ class Chain(Method):
             raise SettingsError(f"The problem {problem} cannot be a tail of a chain, because it {why}.")
 
     def prepare(self, model: PreTrainedModel, around: Surroundings) -> PreTrainedModel:
-        """Freeze what is not to move: the backbone at rate 0, and of a chain that is kept all but new tails."""
+        """Freeze what is not to move: the backbone at rate 0, of a chain that is kept all but new tails."""
         chain, network = self.settings.chain, _network(model)
         keeps = bool(network.earlier) and chain.earlier == "keep"
         network.requires_grad_(True)

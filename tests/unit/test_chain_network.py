@@ -133,7 +133,10 @@ def test_a_chain_goes_on_with_the_tails_it_has_and_refuses_changes(backbone: Pat
     with torch.no_grad():
         assert torch.equal(first("tags", **texts()).logits, second("tags", **texts()).logits)
     for changed, message in (
-        ({"heads": {"topics": HEADS["topics"]}, "tail_size": 8}, "a tail tags, which `problem.tails` does not"),
+        (
+            {"heads": {"topics": HEADS["topics"]}, "tail_size": 8},
+            "a tail tags, which `problem.tails`",
+        ),
         ({"heads": more}, "a chain goes on with the links, the `tail_size` and the classes it has"),
         ({"heads": more, "tail_size": 8, "links": [{"after": 1}]}, "a chain with other links"),
         (

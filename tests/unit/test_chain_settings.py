@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_said_in_a_sentence(case: str) -> None:
 def test_two_tails_of_the_same_name_are_refused_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS.replace("    entities:\n", "    topics:\n"), encoding="utf-8")
-    with pytest.raises(SettingsError, match=r'params.yaml, line 8: found duplicate key "topics"') as caught:
+    with pytest.raises(SettingsError, match=r'params.yaml, line 9: found duplicate key "topics"') as caught:
         load_settings(path)
     assert "\n" not in str(caught.value)
 
@@ -150,7 +150,9 @@ def test_a_problem_that_cannot_be_a_tail_is_refused_before_any_work(
 ) -> None:
     given = values()
     _tails(given)["topics"]["problem"] = problem
-    with pytest.raises(SettingsError, match=r"`problem\.tails\.topics`: The problem .* cannot be a tail") as caught:
+    with pytest.raises(
+        SettingsError, match=r"`problem\.tails\.topics`: The problem .* cannot be a tail"
+    ) as caught:
         check_tails(parse_settings(given))
     assert reason in str(caught.value)
 

@@ -250,7 +250,8 @@ def test_a_tail_added_later_leaves_the_answers_of_earlier_ones_as_they_were_bit_
     assert all(np.array_equal(old[name], new[name]) for name in same)
     measured = {name for row in after["curve"] for name in row if name.startswith("validation_")}
     assert measured == {
-        "validation_mean_score", *(f"validation_sizes.{name}" for name in ("accuracy", "macro_f1", "log_loss")),
+        "validation_mean_score", "validation_sizes.accuracy", "validation_sizes.macro_f1",
+        "validation_sizes.log_loss",
     }  # fmt: skip
 
 
