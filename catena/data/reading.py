@@ -43,8 +43,8 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
     """
     if not folder.is_dir():
         raise DataError(
-            f"There is no folder data/raw/{_shown(folder)}; `catena fetch` gets it where `data.source` is set, "
-            f"`dvc pull` restores a version that DVC knows, or put the files there."
+            f"There is no folder data/raw/{_shown(folder)}; `catena fetch` gets it where `data.source` is "
+            f"set, `dvc pull` restores a version that DVC knows, or put the files there."
         )
     names = {"train": settings.data.train, "validation": settings.data.validation, "test": settings.data.test}
     screen = Screen.from_settings(settings, problem)
