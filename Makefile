@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 
 PYTHON ?= python3.11
+# Processes that run the tests. Modules are handed out in order, so that the long ones come first.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
@@ -30,8 +32,8 @@ run: setup ## Fetch data and backbone, run the whole chain, print how good the m
 	@$(BIN)/catena fetch
 	@$(BIN)/python flows/finetune.py
 
-test: setup ## All tests: unit, integration, end to end
-	@$(BIN)/python -m pytest
+test: setup ## All tests: end to end, integration, unit; in WORKERS processes
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 check: setup ## Lint, format, types, import rules, the manual
 	@$(BIN)/ruff check .
@@ -39,6 +41,7 @@ check: setup ## Lint, format, types, import rules, the manual
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m docs.generate_settings --check
+	@$(BIN)/python -m docs.generate_methods --check
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: setup ## Measure: the chain with its costs, training speed, a million records

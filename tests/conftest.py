@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,23 @@ from tests.tiny_project import build_tiny_project
 
 #: What a flow that ran to its end logs last.
 LAST_LINE = "Finished in state Completed('The chain is up to date.')"
+
+# Before anything imports torch: the tests' networks are tiny, and threads that wait for each other on shared
+# cores cost many times what they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests one process must run, where several do (`make test`).
+
+    Those of a module stay together, for what they share is built once for each process; so do all modules
+    that use the deployed run.
+    """
+    deployed = {item.path for item in items if "deployed_run" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "deployed" if item.path in deployed else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

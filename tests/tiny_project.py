@@ -25,6 +25,12 @@ _COMMON = (
     "reported sources told market new last from about with more than some prices expected government plan "
     "talks agreement support early late june april october north south west east first second third"
 )
+_MAKE_STORE = """
+from pathlib import Path
+from catena.layout import Layout
+from catena.registry.store import connect
+connect(Layout(Path.cwd())).search_experiments()
+"""
 PARAMS = """\
 seed: 7
 data:
@@ -101,7 +107,10 @@ def run(
 
 
 def build_tiny_project(folder: Path) -> Path:
-    """Make a project in `folder`: code as it is in the work tree, data under DVC, all committed to Git."""
+    """Make a project in `folder`: code as it is in the work tree, data under DVC, all committed to Git.
+
+    Its MLflow store is there and empty, for making one takes longer than most stages here.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in _CODE:
         source = REPOSITORY / name
@@ -118,6 +127,7 @@ def build_tiny_project(folder: Path) -> Path:
     write_records(folder / "data" / "raw" / "tiny" / "test.csv", count=60, seed=2)
     write_backbone(folder / "backbone")
     shutil.copytree(folder / "backbone", folder / "models" / "backbones" / "tiny")
+    run(folder, "python", "-c", _MAKE_STORE)
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "config", "user.name", "Tiny")
     run(folder, "git", "config", "user.email", "tiny@example.com")

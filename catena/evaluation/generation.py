@@ -193,6 +193,7 @@ class GenerationEvaluation(CountedEvaluation):
             "tokenization": {"max_length": data.max_length},
             "cleaning": {},
             "backbone": {"type": "pretrained"},
+            "method": {},
         }
         found = Predictor(data.backbone, card, "auto", "auto").predict(
             data.test, clean=False, score_targets=True

@@ -19,6 +19,7 @@ def test_a_file_of_ones_own_becomes_a_champion_that_predicts(tiny_project: Path,
     table = pd.read_csv(tmp_path / "articles.csv").rename(columns={"text": "body", "label": "topic"})
     table.to_csv(tmp_path / "articles.csv.gz", index=False)
     (tiny_project / "params.yaml").unlink()
+    (tiny_project / "mlflow.db").unlink()  # the first run makes the store
     catena = ("python", "-m", "catena.cli")
 
     made = run(tiny_project, *catena, "init", "--data", tmp_path / "articles.csv.gz")

@@ -101,6 +101,7 @@ def train(chosen: Settings, backbone: Path, folder: Path) -> tuple[dict[str, flo
         "problem": chosen.problem.model_dump(),
         "label_names": list(LABELS),
         "backbone": {"type": "pretrained"},
+        "method": chosen.method.model_dump(),
         "tokenization": chosen.tokenization.model_dump(),
         "cleaning": {},
         "fingerprint": "0",
