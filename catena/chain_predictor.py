@@ -67,7 +67,11 @@ class TailInputs:
         return self.problems[0].read_argument(text)
 
     def read_inputs(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-        return self.problems[0].read_inputs(records)
+        reasons = pd.Series("", index=records.index, dtype="str")
+        for problem in self.problems:
+            records, found = problem.read_inputs(records)
+            reasons = reasons.where(reasons != "", found)
+        return records, reasons
 
     def show(self, inputs: Sequence[str]) -> list[str]:
         return self.problems[0].show(inputs)

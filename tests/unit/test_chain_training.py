@@ -21,6 +21,7 @@ SCRIPT = """
 import builtins, json, os, signal, sys
 from pathlib import Path
 import numpy as np
+import pandas as pd
 from catena.chain_predictor import ChainPredictor
 from catena.errors import CatenaError
 from catena.backbones import get_backbone
@@ -32,8 +33,26 @@ from catena.training.chain import train_chain
 from catena.training.finetune import TrainingData
 from catena.training.tokens import write_tokens
 
-LABELS = {"topics": ["a", "b", "c"], "tags": ["x"], "sizes": ["long", "short"]}
+LABELS = {"topics": ["a", "b", "c"], "tags": ["x"], "sizes": ["long", "short"],
+          "shade": ["bright", "dark"], "side": ["left", "right", "same"]}
 WORDS = ["wheat bank vessel", "port the of said", "dollar yen", "crew oats maize bushel tanker"]
+
+def pictures(count, seed):
+    return [np.random.default_rng([seed, at]).integers(0, 256, 64).astype(np.uint8) for at in range(count)]
+
+def write_pictures(folder, tail):
+    for part, n in (("train", 48), ("validation", 16)):
+        images = pictures(n, len(part))
+        labels = [int(one.mean() < 127) if tail == "shade" else at % 3 for at, one in enumerate(images)]
+        features = {"pixels": images, "n_tokens": [1] * n, "labels": labels}
+        write_tokens(folder / f"{part}.arrow", [features])
+    (folder / "statistics.json").write_text(json.dumps({"label_names": LABELS[tail], "cleaning": {}}))
+
+def as_records():
+    from PIL import Image
+    from catena.data.pictures import as_text, to_png
+    images = [Image.fromarray(one.reshape(8, 8)) for one in pictures(4, 99)]
+    return pd.DataFrame({"image": [as_text(to_png(one)) for one in images]})
 
 def write(folder, tail, tokenizer):
     random = np.random.default_rng(len(tail))
@@ -56,7 +75,9 @@ def work(backbone, job, answer):
     for name in settings.problem.tails:
         place = folder.parent / f"tokens-{name}"
         problem = get_problem(settings.tail(name).problem)
-        if not place.exists():
+        if problem.name == "images" and not place.exists():
+            write_pictures(place, name)
+        elif not place.exists():
             write(place, name, get_backbone("pretrained").tokenizer(backbone))
         data[name] = TrainingData.load(place, problem)
     if job.get("backbone"):
@@ -89,8 +110,9 @@ def work(backbone, job, answer):
         answer.write_text(json.dumps({"error": str(error)}))
         return
     chain = ChainPredictor(folder / "model", read_card(folder / "model"), "cpu", "float32")
-    said = chain.predict(WORDS)
-    alone = {name: one.predict(WORDS).add_prefix(f"{name}.") for name, one in chain.tails.items()}
+    asked = as_records() if "shade" in data else WORDS
+    said = chain.predict(asked)
+    alone = {name: one.predict(asked).add_prefix(f"{name}.") for name, one in chain.tails.items()}
     for name, table in alone.items():
         for column in table:
             if said[column].dtype.kind == "f":
@@ -143,6 +165,17 @@ def settings(tails: dict[str, Any] = TAILS, **chain: Any) -> dict[str, Any]:
     }
 
 
+def _pictures() -> dict[str, Any]:
+    problem = {"name": "images", "images": {"size": 8, "colours": "grey"}}
+    whole = settings({name: {"data": {"train": "x.npz"}, "problem": problem} for name in ("shade", "side")})
+    whole["backbone"] = {
+        "type": "resnet", "name": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1],
+        "input_size": 16,
+    }  # fmt: skip
+    return whole
+
+
+PICTURES = _pictures()
 PRETRAINED = settings(pretraining={"steps": 5, "learning_rate": 0.001})
 
 
@@ -172,6 +205,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         job("kept", settings(MORE), backbone=base),
         job("replayed", settings(MORE, earlier="replay"), backbone=base),
         job("nothing-new", settings(), backbone=base),
+        job("pictures", PICTURES),
         job("causal", settings(pretraining={"steps": 2, "objective": "causal"})),
         job("kept-pretrained", settings(MORE, pretraining={"steps": 2}), backbone=base),
     ]
@@ -262,6 +296,13 @@ def test_replay_trains_on_with_all_tails(trained: dict[str, Any]) -> None:
     )
     names = {name for row in trained["replayed"]["result"]["curve"] for name in row}
     assert {"validation_topics.accuracy", "validation_tags.entity_f1", "validation_sizes.accuracy"} <= names
+
+
+def test_tails_of_images_are_trained_and_loaded_like_others(trained: dict[str, Any]) -> None:
+    done = trained["pictures"]["result"]
+    assert set(done["said"]["side.prediction"]) <= {"left", "right", "same"}
+    assert np.asarray(done["said"]["shade.p:dark"]) + done["said"]["shade.p:bright"] == pytest.approx(1.0)
+    assert any("validation_shade.accuracy" in row for row in done["curve"])
 
 
 def test_a_chain_that_is_kept_needs_a_new_tail_and_no_pretraining(trained: dict[str, Any]) -> None:
