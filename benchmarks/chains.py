@@ -3,11 +3,11 @@
     python -m benchmarks.chains --data ROOT
 
 `ROOT` holds the folders sst2, banking77, conll2003 and phrasebank. Trains, one after the other: a model for
-each task; the chain of `presets/chain-questions.yaml`; the same with a frozen backbone and links; and a fourth
-tail (Financial PhraseBank) added to the first chain afterwards, beside a fourth model of its own. Then the time
-to answer all three questions about one text. What `benchmarks/results/chains.json` holds already is not done
-again, and a training that was cut off goes on; `--only latency`, for example, does one part anew. All trainings
-have the same epochs and batches; the learning rates are those of the presets.
+each task; the chain of `presets/chain-questions.yaml`; the same with a frozen backbone and links; and a
+fourth tail (Financial PhraseBank) added to the first chain afterwards, beside a fourth model of its own.
+Then the time to answer all three questions about one text. What `benchmarks/results/chains.json` holds
+already is not done again, and a training that was cut off goes on; `--only latency`, for example, does one
+part anew. All trainings have the same epochs and batches; the learning rates are those of the presets.
 """
 
 from __future__ import annotations

@@ -95,8 +95,7 @@ def test_smollm2_knows_the_capital_of_france_and_stops() -> None:
         "label_names": [],
         "tokenization": {"max_length": 256},
         "cleaning": {},
-        "backbone": {"type": "pretrained"},
-        "method": {},
+        "backbone": {"type": "pretrained"}, "method": {},
     }
     predictor = Predictor(_smollm2(), card, "cpu", "float32")
     said = predictor.predict(["What is the capital of France?"])
