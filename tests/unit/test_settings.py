@@ -33,7 +33,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ({"training": {"dropout": 1.0}}, "`training.dropout`: input should be less than 1"),
         ({"seed": 1.5}, "`seed`: input should be a valid integer"),
         ({"seed": [1]}, "`seed`: input should be a valid integer"),
-        ({"method": {"name": "ful"}}, "`method.name`: input should be 'full' or 'top_layers', not 'ful'"),
+        ({"method": {"name": "ful"}}, "`method.name`: input should be 'full', .*, not 'ful'"),
         ({"data": {"name": "../etc"}}, "`data.name`"),
         ({"data": {"source": "somewhere"}}, "must be `package:<key>` or `hub:<owner>/<dataset>`"),
         ({"data": {"source": "hub:a/b"}}, "`revision` is required with a `hub:` source"),
