@@ -16,6 +16,7 @@ from catena.files import complete_file
 from catena.settings import DataSettings
 
 if TYPE_CHECKING:
+    from catena.chain_predictor import ChainPredictor
     from catena.predictor import Predictor
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -32,7 +33,7 @@ class BulkResult:
 
 
 def predict_file(
-    predictor: Predictor,
+    predictor: Predictor | ChainPredictor,
     source: Path,
     target: Path,
     settings: DataSettings,

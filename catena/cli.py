@@ -158,6 +158,9 @@ def predict(
     written: Annotated[
         str, typer.Option("--format", help="How the input is written, as in `data.format`.")
     ] = "auto",
+    tails: Annotated[
+        list[str] | None, typer.Option("--tail", help="Of a chain, ask only this tail (repeatable).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Predict texts from the command line, or all records of a file."""
@@ -168,15 +171,16 @@ def predict(
         )
     if source is not None and output is not None:
         reading = {"encoding": encoding, "delimiter": delimiter, "format": written}
-        _predict_file(source, output, model, text, keep or [], reading)
+        _predict_file(source, output, model, text, keep or [], reading, tails)
         return
     import pandas as pd
 
+    from catena.chain_predictor import load_predictor
     from catena.inputs import given_records
-    from catena.predictor import Predictor
     from catena.terminal import print_predictions
 
-    predictor = Predictor.load(_model_folder(model))
+    predictor = load_predictor(_model_folder(model))
+    predictor = predictor.only(tails) if tails else predictor
     records = pd.DataFrame(given_records(texts or [], assigned or [], predictor.problem.input_roles))
     read = records.map(predictor.problem.read_argument)
     print_predictions(records, predictor.predict(read), as_json)
@@ -206,6 +210,7 @@ def explain(
     most: Annotated[
         int, typer.Option(min=8, max=10_000, help="Most predictions; longer texts are divided into as many.")
     ] = 256,
+    tail: Annotated[str | None, typer.Option(help="Of a chain, the tail to explain.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Which words, or patches of an image, carry a prediction: what each adds, or what is lost without it."""
@@ -225,7 +230,7 @@ def explain(
         raise SettingsError(f"`--by` {by} is not one of shares, tokens, occlusion.")
     folder = _model_folder(model)
     # In full precision: effects of single words are small.
-    predictor = Predictor.load(folder, precision="float32")
+    predictor = Predictor.load(folder, precision="float32", tail=tail)
     for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
         record = {role: predictor.problem.read_argument(text) for role, text in record.items()}
         if by == "occlusion" or (by is None and not has_shares(predictor)):
@@ -357,10 +362,11 @@ def _predict_file(
     text: str | None,
     keep: list[str],
     reading: dict[str, str | None],
+    tails: list[str] | None,
 ) -> None:
     from catena.bulk import ENDINGS, estimated_records, predict_file
+    from catena.chain_predictor import load_predictor
     from catena.data.text_stream import check_present
-    from catena.predictor import Predictor
     from catena.settings import parse_settings
     from catena.terminal import print_bulk_result, record_progress
 
@@ -368,8 +374,9 @@ def _predict_file(
         raise SettingsError(f"{output.name}: the output's name must end in {', '.join(ENDINGS)}.")
     if not source.is_dir():
         check_present(source)
-    predictor = Predictor.load(_model_folder(model))
-    columns = dict(predictor.card["columns"])
+    predictor = load_predictor(_model_folder(model))
+    predictor = predictor.only(tails) if tails else predictor
+    columns = dict(predictor.columns)
     columns |= predictor.problem.asked_columns(columns)
     columns |= {predictor.problem.input_roles[0]: text} if text else {}
     settings = parse_settings({"data": {"columns": columns, **reading}}, "options").data

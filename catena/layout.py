@@ -14,6 +14,11 @@ class Layout:
 
     root: Path
 
+    @property
+    def tail(self) -> str | None:
+        """The tail of a chain whose files these are; nothing where the project is meant."""
+        return None
+
     @classmethod
     def find(cls, start: Path | None = None) -> Layout:
         """The project at or above `start` (default: the current folder).
@@ -106,3 +111,41 @@ class Layout:
 
     def lock(self, name: str) -> Path:
         return self.private / "locks" / f"{name}.lock"
+
+
+@dataclass(frozen=True)
+class TailLayout(Layout):
+    """The files of one tail of a chain, in folders of its own inside the project's.
+
+    While a stage makes its folder, `prepared_in`, `tokenized_in` or `evaluated_in` stands for it: the
+    project's own appears when the files of all tails are there.
+    """
+
+    name: str
+    data: str
+    prepared_in: Path | None = None
+    tokenized_in: Path | None = None
+    evaluated_in: Path | None = None
+
+    @property
+    def tail(self) -> str:
+        return self.name
+
+    def raw(self, name: str) -> Path:
+        return super().raw(self.data) / name
+
+    @property
+    def prepared(self) -> Path:
+        return (self.prepared_in or super().prepared) / self.name
+
+    @property
+    def data_quality(self) -> Path:
+        return self.prepared.with_name(f"{self.name}.quality.json")
+
+    @property
+    def tokenized(self) -> Path:
+        return (self.tokenized_in or super().tokenized) / self.name
+
+    @property
+    def evaluation(self) -> Path:
+        return (self.evaluated_in or super().evaluation / "plots") / self.name

@@ -34,7 +34,10 @@ class Predictor:
     Reads nothing but its model folder. Not for use from several threads at once.
     """
 
-    def __init__(self, folder: Path, card: dict[str, Any], device: str, precision: str) -> None:
+    def __init__(
+        self, folder: Path, card: dict[str, Any], device: str, precision: str, model: Any = None
+    ) -> None:
+        """`model` is the network, where it has been loaded already."""
         self.folder = folder
         self.card = card
         self.problem = get_problem(ProblemSettings.model_validate(card["problem"]))
@@ -46,27 +49,39 @@ class Predictor:
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
-        build = partial(
-            backbone.build,
-            dropout=None,
-            attention=self.device.attention,
-            pooling=card["backbone"].get("pooling", "native"),
-        )
-        around = Surroundings(
-            self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
-        )
-        read = partial(backbone.load, attention=self.device.attention)
         self.method = get_method(MethodSettings.model_validate(card["method"]))
-        self.model = self.method.load(folder, read, around).to(self.device.kind).eval()
+        if model is None:
+            build = partial(
+                backbone.build,
+                dropout=None,
+                attention=self.device.attention,
+                pooling=card["backbone"].get("pooling", "native"),
+            )
+            around = Surroundings(
+                self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
+            )
+            read = partial(backbone.load, attention=self.device.attention)
+            model = self.method.load(folder, read, around)
+        self.model = model.to(self.device.kind).eval()
+
+    #: Columns of `predict` that count what was read and are no prediction.
+    counts = ("n_tokens", "truncated")
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """Load a model folder.
+    def load(
+        cls, folder: Path, device: str = "auto", precision: str = "auto", tail: str | None = None
+    ) -> Predictor:
+        """Load a model folder; of a chain, one `tail` (`catena.chain_predictor` loads them all).
 
-        Raises `ModelError` when a file is missing, cut off or not the one that was trained.
+        Raises `ModelError` when a file is missing, cut off or not the one that was trained, or when there
+        is no such tail.
         """
         card = read_card(folder)
         check_files(folder, card)
+        if tail is not None or "tails" in card:
+            from catena.chain_predictor import ChainPredictor
+
+            return ChainPredictor(folder, card, device, precision).tail(tail)
         return cls(folder, card, device, precision)
 
     def predict(
@@ -80,9 +95,20 @@ class Predictor:
         solved by writing says of the records' own targets how likely they are. Raises `DataError` where
         a column is missing or holds no text.
         """
+        table, features = self.read(records, clean, score_targets)
+        return self.finish(table, features, self._outputs(table, features))
+
+    def read(
+        self, records: pd.DataFrame | Sequence[str], clean: bool = True, score_targets: bool = False
+    ) -> tuple[pd.DataFrame, dict[str, list[Any]]]:
+        """The first half of `predict`: the table of clean inputs, and its features."""
         table = self._table(records, clean, score_targets and self.problem.generates)
-        features = self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
-        outputs = self._outputs(table, features)
+        return table, self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
+
+    def finish(
+        self, table: pd.DataFrame, features: Mapping[str, list[Any]], outputs: Outputs
+    ) -> pd.DataFrame:
+        """The second half of `predict`: what the network's outputs say of each record."""
         extras: dict[str, np.ndarray] = {}
         if self.method.extras:
             own = np.asarray(outputs).shape[1] - len(self.method.extras)
@@ -104,8 +130,20 @@ class Predictor:
     def predict_features(self, features: Mapping[str, list[Any]]) -> pd.DataFrame:
         """Predictions for records that were encoded already, with features as `Problem.encode` makes."""
         records = pd.DataFrame(index=range(len(features["n_tokens"])))
-        outputs = self._outputs(records, features)
-        return self.problem.predictions(outputs, records, features, self.label_names)
+        return self.finish(records, features, self._outputs(records, features))
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns learned from, by role."""
+        return dict(self.card["columns"])
+
+    def only(self, tails: Sequence[str]) -> Predictor:
+        """Raises `DataError`: a model of one problem has no tails to choose from."""
+        raise DataError(f"This model solves {self.problem.name} and has no tails such as {tails[0]!r}.")
+
+    def answering(self, record: Mapping[str, Any]) -> Predictor:
+        """What can be asked with the inputs of `record`: this model."""
+        return self
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of length 1 of queries or items, by a model with two towers `(texts, hidden)`.

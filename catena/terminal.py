@@ -109,6 +109,15 @@ def print_predictions(
             line = {**given, **{str(key): value for key, value in record.items()}}
             print(json.dumps(line, ensure_ascii=False))
         return
+    tails = list(dict.fromkeys(str(column).partition(".")[0] for column in predictions))
+    if "prediction" not in predictions:  # a chain's, one table for each tail
+        for tail in tails:
+            own = predictions[[name for name in predictions if str(name).startswith(f"{tail}.")]].rename(
+                columns=lambda name: str(name).partition(".")[2]
+            )
+            console().print(f"[bold]{tail}[/bold]")
+            print_predictions(records, own, as_json)
+        return
     if "spans" in predictions:
         _print_entities(inputs["text"], predictions)
         return

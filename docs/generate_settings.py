@@ -82,6 +82,8 @@ def _words(annotation: Any) -> str:
         return f"mapping of {_words(key)} to {_words(value)}"
     if hasattr(annotation, "__metadata__"):
         return _words(get_args(annotation)[0]) + _range(annotation.__metadata__)
+    if isinstance(annotation, type) and issubclass(annotation, Group):
+        return "a group"
     return {str: "text", int: "whole number", float: "number", bool: "yes or no"}.get(annotation, "any value")
 
 

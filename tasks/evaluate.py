@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,7 @@ from catena.registry.tracking import TrackedRun, continue_run
 from catena.settings import Settings
 from catena.token_shares import explained_records
 from tasks.stage import run_stage
+from tasks.tails import evaluate_tails
 
 #: Libraries whose versions decide what the figures are.
 _LIBRARIES = ("catena", "torch", "transformers", "tokenizers", "scikit-learn", "numpy", "pandas")
@@ -41,7 +44,7 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     # MLflow takes seconds to import: in a thread of its own while PyTorch computes.
     threading.Thread(target=import_module, args=("mlflow",), daemon=True).start()
     suite = _behaviour(settings, layout, problem)
-    predictor = Predictor.load(layout.candidate)
+    predictor = Predictor.load(layout.candidate, tail=layout.tail)
     evaluation.check_targets(test, predictor.label_names)
     checklist = None
     if suite is not None:
@@ -135,16 +138,28 @@ def _write_reports(
     curve = layout.training_curve
     right = predictions.evaluation.right(predictions.records, predictions.plan)
     source = ReportSource(
-        title=settings.model_name,
+        title=settings.model_name if layout.tail is None else f"{settings.model_name}: {layout.tail}",
         predictions=predictions,
         metrics=metrics,
         data_quality=_json(layout.data_quality),
-        curve=pd.read_csv(curve) if curve.is_file() else None,
+        curve=_curve(curve, layout.tail) if curve.is_file() else None,
         made_with=_made_with(settings, predictor),
         explained=explained_records(predictor, predictions.records, right),
         self_training=predictor.card.get("self_training"),
     )
     predictions.evaluation.write_report(layout.report, source)
+
+
+def _curve(path: Path, tail: str | None) -> pd.DataFrame:
+    """The training curve; of a chain, with the validation of one tail."""
+    curve = pd.read_csv(path)
+    if tail is None:
+        return curve
+    own, general = f"validation_{tail}.", [name for name in curve if not str(name).startswith("validation_")]
+    validated = curve.filter(regex=f"^{re.escape(own)}")
+    return pd.concat(
+        [curve[general], validated.rename(columns=lambda name: f"validation_{name[len(own) :]}")], axis=1
+    )
 
 
 def _made_with(settings: Settings, predictor: Predictor) -> dict[str, dict[str, object]]:
@@ -190,9 +205,10 @@ def _track(run: TrackedRun, layout: Layout, metrics: dict[str, Any]) -> None:
         }
     if "behaviour" in metrics:
         logged["behaviour_pass_rate"] = metrics["behaviour"]["pass_rate"]
-    run.log_metrics(logged)
+    run.log_metrics({f"{layout.tail}.{name}" if layout.tail else name: logged[name] for name in logged})
+    folder = f"evaluation/{layout.tail}" if layout.tail else "evaluation"
     for path in (layout.report, layout.metrics, layout.evaluation / "plots"):
-        run.log_artifact(path, f"evaluation/{path.name}" if path.is_dir() else "evaluation")
+        run.log_artifact(path, f"{folder}/{path.name}" if path.is_dir() else folder)
 
 
 def _summary(layout: Layout, metrics: dict[str, Any]) -> dict[str, object]:
@@ -216,4 +232,4 @@ def _summary(layout: Layout, metrics: dict[str, Any]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", evaluate)
+    run_stage("evaluate", evaluate, partial(evaluate_tails, evaluate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from catena.layout import Layout
 from catena.problems import get_problem
 from catena.settings import Settings
 from tasks.stage import run_stage
+from tasks.tails import prepare_tails
 
 _ROW_GROUP = 50_000
 
@@ -83,4 +85,4 @@ def _write(records: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("prepare", prepare)
+    run_stage("prepare", prepare, partial(prepare_tails, prepare))

@@ -22,8 +22,10 @@ Summary = Mapping[str, object]
 Stage = Callable[[Settings, Layout], Summary]
 
 
-def run_stage(name: str, stage: Stage) -> NoReturn:
+def run_stage(name: str, stage: Stage, of_tails: Stage | None = None) -> NoReturn:
     """Run `stage` in the project at hand, print its summary as a table, and exit.
+
+    In a project with several tails that is `of_tails`, where there is one.
 
     Exit status: 0 when done, 2 after a `CatenaError` (one sentence on standard error),
     130 when interrupted. Anything else is a bug and keeps its traceback.
@@ -35,7 +37,8 @@ def run_stage(name: str, stage: Stage) -> NoReturn:
         layout = Layout.find()
         settings = load_settings(layout.params)
         with exclusive(layout.lock("stage"), f"A stage (now wanted: {name})"):
-            summary = stage(settings, layout)
+            chosen = of_tails if of_tails is not None and settings.problem.tails else stage
+            summary = chosen(settings, layout)
     except CatenaError as error:
         sys.exit(_fail(name, error))
     except OSError as error:

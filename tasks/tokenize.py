@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from catena.problems import get_problem
 from catena.settings import Settings
 from catena.training.tokens import write_tokens
 from tasks.stage import run_stage
+from tasks.tails import tokenize_tails
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,4 +148,4 @@ def _statistics(rows: int, tokens: np.ndarray, limit: int, unknown: int) -> dict
 
 
 if __name__ == "__main__":
-    run_stage("tokenize", tokenize)
+    run_stage("tokenize", tokenize, partial(tokenize_tails, tokenize))

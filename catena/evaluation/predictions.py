@@ -68,8 +68,9 @@ class Predictions:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the file whole or not at all; the plan goes into its metadata."""
     table = pa.Table.from_pandas(predictions.records, preserve_index=False)
-    plan = json.dumps(asdict(predictions.plan), sort_keys=True, ensure_ascii=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: plan.encode()})
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), _KEY: plan_text(predictions.plan).encode()}
+    )
     with complete_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 
@@ -79,8 +80,14 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises `DataError` when it is missing, cut off, of another kind, empty, or lacks a column.
     """
+    table = read_table(path)
+    return checked_predictions(path, table.to_pandas(), (table.schema.metadata or {}).get(_KEY))
+
+
+def read_table(path: Path) -> pa.Table:
+    """The file as it is. Raises `DataError` when it is missing or cut off."""
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except FileNotFoundError:
         raise DataError(f"There is no {path}; run the evaluate stage first.") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -88,11 +95,19 @@ def read_predictions(path: Path) -> Predictions:
             f"{path} is not a complete Parquet file ({str(error).splitlines()[0][:120]}); "
             "run the evaluate stage again."
         ) from None
-    plan = _plan(path, (table.schema.metadata or {}).get(_KEY))
-    records = table.to_pandas()
+
+
+def checked_predictions(path: Path, records: pd.DataFrame, plan_as_text: bytes | None) -> Predictions:
+    """Predictions out of `path`. Raises `DataError` where plan, records or columns are missing."""
+    plan = _plan(path, plan_as_text)
     predictions = Predictions(records, plan)
     predictions.evaluation.check_columns(records, plan.label_names, path)
     return predictions
+
+
+def plan_text(plan: EvaluationPlan) -> str:
+    """A plan as it is stored."""
+    return json.dumps(asdict(plan), sort_keys=True, ensure_ascii=False)
 
 
 def _plan(path: Path, metadata: bytes | None) -> EvaluationPlan:

@@ -8,6 +8,7 @@ from catena.methods.adapted import Adapted
 from catena.methods.base import HeadRequest, Method, Opening, Shares, Surroundings, Validation
 from catena.methods.bitfit import BitFit
 from catena.methods.bottleneck import Bottleneck
+from catena.methods.chain import Chain
 from catena.methods.density import Density
 from catena.methods.full import Full
 from catena.methods.gradual import Gradual
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
         Lora, AdaLora, Ia3, Bottleneck, PrefixTuning, PromptTuning, BitFit,
         Density,
         Prompt, Pattern,
+        Chain,
         Unchanged,
     )
 }  # fmt: skip

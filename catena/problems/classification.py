@@ -98,15 +98,14 @@ class Classification(Problem):
     ) -> pd.DataFrame:
         probabilities = softmax(outputs)
         best = probabilities.argmax(axis=1)
-        table = pd.DataFrame(
+        # at once: column by column, 77 classes would take longer than the network
+        return pd.DataFrame(
             {
                 "prediction": np.asarray(label_names, dtype=object)[best],
                 "confidence": probabilities[np.arange(len(best)), best],
+                **{f"p:{name}": probabilities[:, index] for index, name in enumerate(label_names)},
             }
         )
-        for index, name in enumerate(label_names):
-            table[f"p:{name}"] = probabilities[:, index]
-        return table
 
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
         probabilities = [(f"p:{name}", "double") for name in label_names]

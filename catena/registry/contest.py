@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from catena.errors import RegistryError
 from catena.evaluation.base import Evaluation
-from catena.evaluation.predictions import Predictions
+from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.layout import Layout
 from catena.model_folder import read_card
 from catena.registry.gate import Check, Contender, Decision, Resampling, decide, floors
@@ -22,7 +22,7 @@ from catena.registry.lineage import PREDICTIONS
 from catena.registry.packaging import LINEAGE
 from catena.registry.prediction import predict_apart
 from catena.registry.versions import Registry, mlflow_model, model_folder
-from catena.settings import GateSettings
+from catena.settings import GateSettings, Settings
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -48,8 +48,9 @@ def hold_contest(
     champion: ModelVersion | None,
     predictions: Predictions,
     settings: GateSettings,
+    tail: str = "",
 ) -> Contest:
-    """Let the gate decide between two versions on the challenger's test records.
+    """Let the gate decide between two versions on the challenger's test records; of a chain, on one `tail`.
 
     The champion's predictions come from its own version where it was tested on the same records,
     and are made anew otherwise. Raises `RegistryError` or `ModelError` when the champion's files
@@ -65,14 +66,16 @@ def hold_contest(
         )
     uri = f"models:/{registry.name}/{champion.version}"
     folder = model_folder(uri, layout)
-    card, rival_card = read_card(layout.candidate), read_card(folder)
+    card, rival_card = _part(read_card(layout.candidate), tail), _part(read_card(folder), tail)
+    if card is None or rival_card is None:
+        return _new_tail(own, settings, folder, plan, evaluation, str(champion.version), tail)
     if card["problem"]["name"] != rival_card["problem"]["name"]:
         return Contest(
             _another_problem(own, settings, card, rival_card, evaluation), str(champion.version), None
         )
     rival = Contender(
         str(champion.version),
-        champion_predictions(mlflow_model(uri, layout), folder, predictions),
+        champion_predictions(mlflow_model(uri, layout), folder, predictions, tail),
         tuple(rival_card["label_names"]),
         folder_size(folder),
     )
@@ -89,14 +92,16 @@ def hold_contest(
     return Contest(decision, str(champion.version), ratio, measured)
 
 
-def champion_predictions(packaged: Path, folder: Path, predictions: Predictions) -> pd.DataFrame:
+def champion_predictions(
+    packaged: Path, folder: Path, predictions: Predictions, tail: str = ""
+) -> pd.DataFrame:
     """The champion's predictions for `records`, in their order: stored ones, or new ones.
 
     Record identifiers are hashes of content and label, so the same identifiers mean the same
     records. Only when one is missing does a process of its own predict them all.
     """
     records = predictions.records
-    path = packaged / LINEAGE / PREDICTIONS
+    path = packaged / LINEAGE / predictions_name(tail)
     if path.is_file():
         try:
             stored = pd.read_parquet(path)
@@ -109,7 +114,12 @@ def champion_predictions(packaged: Path, folder: Path, predictions: Predictions)
             return stored.set_index("id").loc[records["id"]].reset_index()
     problem = predictions.problem
     wanted = ["id", problem.target_role, *problem.input_roles]
-    return predict_apart(folder, records[wanted].reset_index(drop=True))
+    return predict_apart(folder, records[wanted].reset_index(drop=True), tail)
+
+
+def predictions_name(tail: str = "") -> str:
+    """Name of the file with which the predictions of a model, or of a tail, travel with a version."""
+    return f"{tail}.{PREDICTIONS}" if tail else PREDICTIONS
 
 
 def stored_predictions(predictions: Predictions) -> bytes:
@@ -124,6 +134,75 @@ def stored_predictions(predictions: Predictions) -> bytes:
 def folder_size(folder: Path) -> int:
     """Bytes of all files of a model folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def hold_contests(
+    layout: Layout,
+    registry: Registry,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    tests: Mapping[str, Predictions],
+    settings: Settings,
+) -> Contest:
+    """`hold_contest` for each of the tests: the tails of a chain, or under "" the one problem of a model.
+
+    A chain is promoted when every tail passes. Latency and size are those of the whole and compared once.
+    """
+    if "" in tests:
+        return hold_contest(layout, registry, challenger, champion, tests[""], settings.gate)
+    checks: list[Check] = []
+    notes: list[str] = []
+    first: Contest | None = None
+    for tail, predictions in tests.items():
+        gate = settings.tail(tail).gate
+        if first is not None:
+            gate = gate.model_copy(update={"max_latency_ratio": None, "max_size_ratio": None})
+        contest = hold_contest(layout, registry, challenger, champion, predictions, gate, tail)
+        first = first or contest
+        checks += [
+            replace(check, name=f"{tail}:{check.name}", text=f"{tail}: {check.text}")
+            for check in contest.decision.checks
+        ]
+        notes += [note for note in contest.decision.notes if note not in notes]
+    if first is None:
+        raise RegistryError("A chain without tails cannot be registered.")
+    if champion is not None:
+        card = read_card(model_folder(f"models:/{registry.name}/{champion.version}", layout))
+        lost = [name for name in card.get("tails", {}) if name not in tests]
+        if lost:
+            text = f"The champion answers for {', '.join(lost)} as well, which this chain does not."
+            checks.append(Check("tails", False, text))
+    return Contest(
+        Decision(tuple(checks), tuple(notes)), first.champion, first.latency_ratio, first.latencies
+    )
+
+
+def _part(card: Mapping[str, Any], tail: str) -> Mapping[str, Any] | None:
+    """What a card says of one tail, or of a model's one problem; nothing where it has none such."""
+    part = card.get("tails", {}).get(tail) if tail else card
+    return part if part is not None and "problem" in part else None
+
+
+def _new_tail(
+    own: Contender,
+    settings: GateSettings,
+    folder: Path,
+    plan: EvaluationPlan,
+    evaluation: Evaluation,
+    champion: str,
+    tail: str,
+) -> Contest:
+    """A tail that a chain in production has not, or a model in place of a chain."""
+    if tail and "tails" in read_card(folder):
+        decision = decide(own, None, settings, Resampling(plan.samples, plan.seed), evaluation=evaluation)
+        note = f"The champion has no tail {tail}, so only its floors count."
+        return Contest(Decision(decision.checks, (note,)), champion, None)
+    text = (
+        f"One of the model and the champion, version {champion}, is a chain and the other is not, so they "
+        "cannot be compared; promote it by hand if it is meant."
+    )
+    checks = (*floors(own, settings, evaluation), Check("problem", False, text))
+    return Contest(Decision(checks), champion, None)
 
 
 def _another_problem(

@@ -55,9 +55,10 @@ def run_child(module: str, *arguments: str) -> None:
 def _measure(folders: Sequence[Path], records: Sequence[Mapping[str, str]]) -> list[float]:
     import pandas as pd
 
-    from catena.predictor import Predictor
+    from catena.chain_predictor import load_predictor
 
-    models = [Predictor.load(folder) for folder in folders]
+    # of a chain, the tails that can be asked with these inputs
+    models = [load_predictor(folder).answering(records[0]) for folder in folders]
     seconds: list[list[float]] = [[] for _ in models]
     number = 0
     for fewest, most, budget in (

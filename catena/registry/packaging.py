@@ -46,16 +46,29 @@ def requirements() -> list[str]:
 def signature(card: Mapping[str, Any]) -> ModelSignature:
     """Input and output columns, from the model's card: nothing has to be predicted to know them."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    problem = get_problem(ProblemSettings.model_validate(card["problem"]))
-    inputs: list[ColSpec | TensorSpec] = [ColSpec("string", role) for role in problem.input_roles]
+    tails: Mapping[str, Mapping[str, Any]] = card.get("tails", {})
+    solved = [
+        (f"{name}." if name else "", part, get_problem(ProblemSettings.model_validate(part["problem"])))
+        for name, part in (tails or {"": card}).items()
+    ]
+    roles = dict.fromkeys(role for _, _, problem in solved for role in problem.input_roles)
+    inputs: list[ColSpec | TensorSpec] = [
+        # what only some of a chain's tails read may be missing where others are asked
+        ColSpec("string", role, required=all(role in problem.input_roles for _, _, problem in solved))
+        for role in roles
+    ]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(kind, name) for name, kind in problem.output_columns(card["label_names"])
+        ColSpec(kind, f"{prefix}{name}")
+        for prefix, part, problem in solved
+        for name, kind in problem.output_columns(part["label_names"])
     ]
     method = get_method(MethodSettings.model_validate(card["method"]))
     outputs += [ColSpec("double", name) for name in method.extras]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    # which tails are asked, by commas; without it all are
+    params = ParamSchema([ParamSpec("tails", "string", "")]) if tails else None
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 
 def save_model(

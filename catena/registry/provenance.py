@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from catena.errors import DataError
-from catena.layout import Layout
+from catena.layout import Layout, TailLayout
 from catena.settings import Settings
 
 #: Packages whose versions decide what a training computes.
@@ -186,13 +186,19 @@ def data_inputs(settings: Settings, layout: Layout) -> list[dict[str, str]]:
     if raw:
         source = {"uri": f"data/raw/{name}", "origin": settings.data.source}
         inputs.append(_input(name, raw, source, "raw", None, None))
+    if settings.problem.tails:
+        for tail in settings.problem.tails:
+            own = data_inputs(settings.tail(tail), TailLayout(layout.root, tail, name))
+            inputs += [each for each in own if each["context"] != "raw"]
+        return inputs
     counts = _label_counts(layout.prepared / "labels.json")
+    folder = layout.prepared.relative_to(layout.root)
     for part, context in (("train", "training"), ("validation", "validation"), ("test", "test")):
         path = layout.prepared / f"{part}.parquet"
         if path.is_file():
             rows, schema = _table(path)
             profile = {"num_rows": rows, "labels": counts.get(part, {})}
-            source = {"uri": f"data/prepared/{part}.parquet"}
+            source = {"uri": f"{folder}/{part}.parquet"}
             inputs.append(_input(f"{name}/{part}", md5_file(path), source, context, schema, profile))
     return inputs
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from catena.errors import DataError, RegistryError
-from catena.evaluation.predictions import Predictions, read_predictions
+from catena.evaluation.joined import read_tests
+from catena.evaluation.predictions import Predictions
 from catena.files import write_json
 from catena.layout import Layout
 from catena.model_folder import check_files, read_card, weights_sha256
-from catena.registry.contest import COMPARED, RATIO, Contest, hold_contest, stored_predictions
+from catena.registry.contest import (
+    COMPARED,
+    RATIO,
+    Contest,
+    hold_contests,
+    predictions_name,
+    stored_predictions,
+)
 from catena.registry.gate import Check, Decision
-from catena.registry.lineage import PREDICTIONS, lineage_documents
+from catena.registry.lineage import lineage_documents
 from catena.registry.packaging import log_model
 from catena.registry.promotion import LostRaceError, lost_champion, move_champion
 from catena.registry.run import TrackedRun
@@ -54,19 +63,19 @@ def register_candidate(settings: Settings, layout: Layout) -> Registration:
     """
     card = read_card(layout.candidate)
     check_files(layout.candidate, card)
-    predictions = read_predictions(layout.predictions)
-    if predictions.plan.fingerprint != card["fingerprint"]:
+    tests = read_tests(layout.predictions)
+    if any(one.plan.fingerprint != card["fingerprint"] for one in tests.values()):
         raise DataError(
             f"{layout.predictions} was made by another model than {layout.candidate} holds; "
             "run the evaluate stage again."
         )
-    metrics = headline_metrics(predictions)
+    metrics = headline_metrics(tests)
     with continue_run(settings, layout, card["fingerprint"]) as run:
         registry = Registry(run.client, run.uri, settings.model_name)
         _require_champion(registry)
         found = find_version(registry, card)
-        version = found or _create_version(settings, layout, run, registry, card, predictions, metrics)
-        contest = _settle(settings, layout, registry, version, predictions)
+        version = found or _create_version(settings, layout, run, registry, card, tests, metrics)
+        contest = _settle(settings, layout, registry, version, tests)
         report = _report(registry, version, contest)
         _record(run, registry, version, report, contest, metrics)
         run.log_text(json.dumps(report, indent=2, ensure_ascii=False), layout.registry_report.name)
@@ -96,10 +105,13 @@ def read_report(layout: Layout) -> dict[str, Any]:
     raise RegistryError(f"{path} is damaged; run the register stage again (`dvc repro --force register`).")
 
 
-def headline_metrics(predictions: Predictions) -> dict[str, float]:
-    """Every metric the predictions allow, by name."""
-    values = predictions.evaluation.values(predictions.records, predictions.plan)
-    return {metric: round(value, 6) for metric, value in values.items()}
+def headline_metrics(tests: Mapping[str, Predictions]) -> dict[str, float]:
+    """Every metric the predictions allow, by name; of a chain, by `<tail>.<name>`."""
+    return {
+        f"{tail}.{metric}" if tail else metric: round(value, 6)
+        for tail, one in tests.items()
+        for metric, value in one.evaluation.values(one.records, one.plan).items()
+    }
 
 
 def find_version(registry: Registry, card: dict[str, Any]) -> ModelVersion | None:
@@ -132,19 +144,22 @@ def _create_version(
     run: TrackedRun,
     registry: Registry,
     card: dict[str, Any],
-    predictions: Predictions,
+    tests: Mapping[str, Predictions],
     metrics: dict[str, float],
 ) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
-    roles = [role for role in predictions.problem.input_roles if role in predictions.records]
-    examples = [
-        {role: str(predictions.records[role].iloc[row]) for role in roles}
-        for row in range(min(_EXAMPLES, len(predictions.records)) if roles else 0)
-    ]
+    inputs = {
+        role: one.records[role]
+        for one in tests.values()
+        for role in one.problem.input_roles
+        if role in one.records
+    }
+    shown = min([_EXAMPLES, *map(len, inputs.values())]) if inputs else 0
+    examples = [{role: str(values.iloc[row]) for role, values in inputs.items()} for row in range(shown)]
     documents = lineage_documents(settings, layout, metrics)
     git = json.loads(documents["lineage.json"])["git"]
-    documents[PREDICTIONS] = stored_predictions(predictions)
+    documents |= {predictions_name(tail): stored_predictions(one) for tail, one in tests.items()}
     model_id = log_model(run, layout.candidate, registry.name, examples=examples, documents=documents)
     with registry_errors(run.uri):
         try:
@@ -169,7 +184,11 @@ def _create_version(
 
 
 def _settle(
-    settings: Settings, layout: Layout, registry: Registry, version: ModelVersion, predictions: Predictions
+    settings: Settings,
+    layout: Layout,
+    registry: Registry,
+    version: ModelVersion,
+    tests: Mapping[str, Predictions],
 ) -> Contest:
     """Hold the contest and move the alias; if the champion changes meanwhile, meet the new one."""
     number = str(version.version)
@@ -182,7 +201,7 @@ def _settle(
             with registry_errors(registry.uri):
                 registry.client.set_registered_model_alias(registry.name, CHALLENGER, number)
             opponent = registry.champion()
-        contest = hold_contest(layout, registry, version, opponent, predictions, settings.gate)
+        contest = hold_contests(layout, registry, version, opponent, tests, settings)
         # Before the alias moves: a run cut off in between must find out whom it was compared with.
         _remember(registry, number, contest)
         if (version.tags or {}).get(ROLLED_BACK) == "true" and current != number:

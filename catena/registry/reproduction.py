@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from catena.evaluation.predictions import read_predictions
+from catena.evaluation.joined import read_tests
 from catena.layout import Layout
 from catena.model_folder import read_card, weights_sha256
 from catena.registry.clone import make_copy, run_stages
@@ -82,7 +82,7 @@ def reproduce(
         store.mkdir()
         run_stages(copy, store, report)
         rebuilt = weights_sha256(read_card(copy.candidate))
-        metrics = headline_metrics(read_predictions(copy.predictions))
+        metrics = headline_metrics(read_tests(copy.predictions))
         if keep is not None:
             shutil.move(str(Path(scratch, "project")), keep)
     compared = pair_metrics(document["metrics"], metrics)

@@ -197,7 +197,7 @@ def experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
 def _tags(settings: Settings, source: SourceState, fingerprint: str) -> dict[str, str]:
     tags = {
         "catena.fingerprint": fingerprint,
-        "catena.problem": settings.problem.name,
+        "catena.problem": settings.problem_name,
         "catena.backbone": settings.backbone.name,
         "catena.method": settings.method.name,
         "mlflow.user": getpass.getuser(),

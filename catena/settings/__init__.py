@@ -1,5 +1,6 @@
 """`params.yaml` as typed, frozen settings."""
 
+from catena.settings.chain import ChainSettings, ContinuedPretrainingSettings, LinkSettings
 from catena.settings.compression import CompressionSettings, DistillationSettings
 from catena.settings.data import AugmentationSettings, DataSettings, PreparationSettings
 from catena.settings.decoding import DecodingSettings
@@ -17,11 +18,14 @@ from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
 from catena.settings.self_training import SelfTrainingSettings
+from catena.settings.tails import TailEvaluationSettings, TailSettings
 
 __all__ = [
     "AugmentationSettings",
     "BackboneSettings",
+    "ChainSettings",
     "CompressionSettings",
+    "ContinuedPretrainingSettings",
     "DataSettings",
     "DecodingSettings",
     "DistillationSettings",
@@ -30,12 +34,15 @@ __all__ = [
     "Group",
     "ImageAugmentationSettings",
     "ImageSettings",
+    "LinkSettings",
     "MethodSettings",
     "PreparationSettings",
     "ProblemSettings",
     "RegistrySettings",
     "SelfTrainingSettings",
     "Settings",
+    "TailEvaluationSettings",
+    "TailSettings",
     "TokenizationSettings",
     "TrainingSettings",
     "known_parameters",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from catena.settings.data import DataSettings, PreparationSettings
 from catena.settings.group import Fraction, Group, OpenFraction, SafeName
 from catena.settings.method import MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
-from catena.settings.problem import ProblemSettings
 from catena.settings.self_training import SelfTrainingSettings
+from catena.settings.tails import TailEvaluationSettings, WholeProblemSettings
 
 
 class TrainingSettings(Group):
@@ -133,6 +134,12 @@ class EvaluationSettings(Group):
     )
     worst_errors: int = Field(25, ge=0, le=1000, description="Most confident mistakes listed in the report.")
     behaviour: str | None = Field(None, description="YAML file of behaviour tests, relative to the project.")
+    tails: dict[str, TailEvaluationSettings] = Field(
+        {},
+        # What is written down of a single problem says nothing of tails.
+        exclude_if=lambda value: not value,
+        description="A chain: `baselines`, `slices` and `behaviour` of each tail, as `tail: {…}`.",
+    )
 
 
 class RegistrySettings(Group):
@@ -151,7 +158,9 @@ class GateSettings(Group):
 
     metric: str | None = Field(None, description="Metric that decides; by default the problem's own.")
     floors: dict[str, float] | None = Field(
-        None, description="Lowest test metrics accepted, as `metric: value`; by default the problem's own."
+        None,
+        description="Lowest test metrics accepted, as `metric: value`, or `tail.metric: value` of a chain; "
+        "by default the problem's own.",
     )
     significance: float = Field(
         0.05,
@@ -188,8 +197,8 @@ class Settings(Group):
     preparation: PreparationSettings = Field(
         default_factory=lambda: PreparationSettings(), description="Cleaning and splitting."
     )
-    problem: ProblemSettings = Field(
-        default_factory=lambda: ProblemSettings(), description="What is learned."
+    problem: WholeProblemSettings = Field(
+        default_factory=lambda: WholeProblemSettings(), description="What is learned."
     )
     tokenization: TokenizationSettings = Field(
         default_factory=lambda: TokenizationSettings(), description="Text to tokens."
@@ -212,7 +221,49 @@ class Settings(Group):
     )
 
     @model_validator(mode="after")
+    def _tails_fit(self) -> Settings:
+        tails = self.problem.tails or {}
+        if bool(tails) != (self.method.name == "chain"):
+            raise ValueError(
+                "`problem.tails` and `method.name: chain` go together: a chain joins several tails, and "
+                "nothing else does"
+            )
+        images = [name for name, tail in tails.items() if tail.problem.name == "images"]
+        if images and len(images) < len(tails):
+            texts = next(name for name in tails if name not in images)
+            raise ValueError(
+                f"the tail {images[0]} sees images and the tail {texts} reads texts; one backbone cannot do "
+                "both, so make two chains of them"
+            )
+        mentioned: dict[str, Iterator[str]] = {
+            "method.chain.weights": iter(self.method.chain.weights),
+            "evaluation.tails": iter(self.evaluation.tails),
+            "gate.floors": (name.partition(".")[0] for name in self.gate.floors or {} if tails),
+        }
+        for where, names in mentioned.items():
+            if (unknown := next((name for name in names if name not in tails), None)) is not None:
+                known = f"the tails are {', '.join(tails)}" if tails else "there are no tails"
+                raise ValueError(f"`{where}` names {unknown!r}, which is no tail; {known}")
+        if tails and (self.training.metric or self.gate.metric):
+            raise ValueError(
+                "a chain is judged by each tail's own metric; leave out `training.metric` and `gate.metric`"
+            )
+        if tails and isinstance(self.training.class_weights, dict):
+            raise ValueError("a chain's `training.class_weights` is none or balanced, for all tails alike")
+        for name in tails:
+            try:
+                Settings.model_validate(
+                    dict(self.tail(name).model_copy(update={"method": MethodSettings()})),
+                )
+            except ValidationError as error:
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"the tail {name}: {message}") from None
+        return self
+
+    @model_validator(mode="after")
     def _tokenizer_fits_the_backbone(self) -> Settings:
+        if self.problem.tails:
+            return self  # asked of each tail
         kind, tokenizer = self.backbone.type, self.tokenization.tokenizer
         if self.problem.name == "images":
             if kind not in ("pretrained", "resnet"):
@@ -283,6 +334,38 @@ class Settings(Group):
                 "`tokenization.tokenizer`; set it to joint"
             )
         return self
+
+    def tail(self, name: str) -> Settings:
+        """The settings of one tail of a chain, as if it were learned alone."""
+        tail = (self.problem.tails or {})[name]
+        length = {} if tail.max_length is None else {"max_length": tail.max_length}
+        own = self.evaluation.tails.get(name, TailEvaluationSettings())
+        floors = {
+            metric: value
+            for whose, _, metric, value in (
+                (*key.partition("."), v) for key, v in (self.gate.floors or {}).items()
+            )
+            if whose == name
+        }
+        return self.model_copy(
+            update={
+                "data": tail.data,
+                "preparation": tail.preparation,
+                "problem": WholeProblemSettings.model_validate(tail.problem.model_dump()),
+                "tokenization": self.tokenization.model_copy(update=length),
+                "evaluation": self.evaluation.model_copy(update={**dict(own), "tails": {}}),
+                "registry": self.registry.model_copy(
+                    update={"model": self.model_name, "experiment": self.experiment_name}
+                ),
+                "gate": self.gate.model_copy(update={"floors": floors or None}),
+                "method": self.method,
+            }
+        )
+
+    @property
+    def problem_name(self) -> str:
+        """Name of the problem, or of what joins several."""
+        return self.method.name if self.problem.tails else self.problem.name
 
     @property
     def model_name(self) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from catena.settings.chain import ChainSettings
 from catena.settings.compression import CompressionSettings, DistillationSettings
 from catena.settings.density import DensitySettings
 from catena.settings.group import Group
@@ -24,6 +25,7 @@ class MethodSettings(Group):
         "lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit",
         "density",
         "prompt", "pattern",
+        "chain",
         "unchanged",
     ] = Field("full", description="The method's module in `catena/methods`.")  # fmt: skip
     layers: int = Field(
@@ -77,6 +79,7 @@ class MethodSettings(Group):
     compression: CompressionSettings = Field(
         default_factory=lambda: CompressionSettings(), description="Making the network smaller."
     )
+    chain: ChainSettings = Field(default_factory=lambda: ChainSettings(), description="`chain`.")
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:
@@ -87,6 +90,20 @@ class MethodSettings(Group):
             raise ValueError(
                 f"`cache` says nothing to {self.name}, which freezes no layers; it is for top_layers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _chains_begin_with_the_backbone(self) -> MethodSettings:
+        if self.name != "chain":
+            return self
+        asked = {
+            "start": self.start is not None,
+            "distillation.teacher": self.distillation.teacher is not None,
+            "compression": self.compression.prunes or self.compression.quantize != "none",
+        }
+        for field, given in asked.items():
+            if given:
+                raise ValueError(f"`{field}` is for models of one problem, and `name` is chain; leave it out")
         return self
 
     @model_validator(mode="after")
