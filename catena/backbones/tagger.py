@@ -10,13 +10,12 @@ from torch import nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from catena.transitions import with_transitions
+
 #: Key in `config.json` by which a stored network of this kind is known; its value is the number of shapes.
 MARK = "catena_shapes"
 #: Key in `config.json` that says whether scores of one label after another are learned.
 TRANSITIONS = "catena_transitions"
-#: What the weights of transitions are multiplied by. An optimiser like Adam moves every weight by about the
-#: learning rate, which suits an encoder; scores of the size of logits would need thousands of steps.
-_SCALE = 50.0
 #: How many ways of writing a word there is room for (`problems.word_pieces.SHAPES` names seven).
 SHAPES = 8
 
@@ -81,8 +80,7 @@ class TokenTagger(PreTrainedModel):  # type: ignore[misc]
         hidden = self.encoder(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state
         logits = self.classifier(self.dropout(hidden))
         if self.transitions is not None:
-            learned = (self.transitions * _SCALE).flatten().expand(*logits.shape[:2], -1)
-            logits = torch.cat([logits.float(), learned], dim=-1)
+            logits = with_transitions(logits, self.transitions)
         return TokenClassifierOutput(logits=logits)
 
 

@@ -27,6 +27,7 @@ class Chain(Method):
             "multi-label-classification",
             "regression",
             "token-classification",
+            "token-chain",
             "image-classification",
         }
     )

@@ -54,11 +54,18 @@ class ChainNetwork(nn.Module):
         self._mask: torch.Tensor | None = None
         #: What the backbone says of a chain that it is already, and what this one will say of itself.
         self._before: dict[str, Any] = getattr(body.config, MARK, None) or {}
-        labels = {name: list(head.label_names) for name, head in heads.items()}
-        setattr(body.config, MARK, {"pooling": pooling, "tails": labels})
+        own = {
+            "pooling": pooling,
+            "links": [f"{link.kind} after layer {link.after}" for link in settings.links],
+            "tails": {name: list(head.label_names) for name, head in heads.items()},
+            "heads": {name: head.kind for name, head in heads.items()},
+        }
+        setattr(body.config, MARK, own)
         layers = stack(body)
         _check_links(settings, len(layers))
-        widths, width = _widths(body, layers, self.sees_images)
+        widths, width, forwards = _widths(body, layers, self.sees_images)
+        if forwards and pooling == "native":
+            pooling = "last"  # the only token that has seen the whole text
         self.links = nn.ModuleList(Link(widths[link.after - 1], link) for link in settings.links)
         for link, chosen in zip(self.links, settings.links, strict=True):
             layers[chosen.after - 1].register_forward_hook(self._linked(link))
@@ -191,11 +198,6 @@ class ChainNetwork(nn.Module):
                     f"The backbone is a chain whose {name} is not what `method.chain` and the tails' classes "
                     "now make of it; a chain goes on with the links, the `tail_size` and the classes it has."
                 )
-        links = {name for name in mine if name.startswith("links.")}
-        if links - set(own):
-            raise SettingsError(
-                "The backbone is a chain with other links; a chain goes on with those it has."
-            )
         self.load_state_dict(own, strict=False)
 
     def _check_earlier(self, present: set[str]) -> None:
@@ -210,12 +212,23 @@ class ChainNetwork(nn.Module):
                 f"The backbone is a chain with `backbone.pooling` {self._before['pooling']}; leave it "
                 "at that."
             )
+        if self._before.get("links", now["links"]) != now["links"]:
+            raise SettingsError(
+                f"The backbone is a chain with the links {_listed(self._before['links'])}, and "
+                f"`method.chain.links` has {_listed(now['links'])}; a chain goes on with those it has."
+            )
         for name, labels in self._before.get("tails", {}).items():
             if labels != now["tails"][name]:
                 raise SettingsError(
                     f"The backbone is a chain whose tail {name} knows the classes {', '.join(labels[:10])}, "
                     f"and now its data have {', '.join(now['tails'][name][:10])}; give it another name or "
                     "its old data."
+                )
+        for name, kind in self._before.get("heads", {}).items():
+            if kind != now["heads"][name]:
+                raise SettingsError(
+                    f"The backbone is a chain whose tail {name} has a head for {kind}, and now it is to be "
+                    f"one for {now['heads'][name]}; give it another name or its old problem."
                 )
 
     def _own_state(self) -> dict[str, torch.Tensor]:
@@ -260,24 +273,29 @@ class _Probe:
 
 
 @torch.no_grad()
-def _widths(body: Any, layers: list[nn.Module], images: bool) -> tuple[list[int], int]:
-    """Widths of the layers' outputs and of what tails see."""
+def _widths(body: Any, layers: list[nn.Module], images: bool) -> tuple[list[int], int, bool]:
+    """Widths of the layers' outputs and of what tails see, and whether tokens see only those before them."""
     side, length = _PROBE
     probe = _Probe([])
     hooks = [layer.register_forward_hook(probe) for layer in layers]
     training = body.training
+    forwards = False
     try:
         body.eval()
         if images:
             outputs = body.vectors(torch.zeros(1, 3, side, side))
         else:
-            tokens = torch.ones(1, length, dtype=torch.long)
-            outputs = body(input_ids=tokens, attention_mask=tokens).last_hidden_state
+            # two texts that differ in their last token alone
+            tokens = torch.ones(2, length, dtype=torch.long)
+            mask = torch.ones_like(tokens)
+            tokens[1, -1] = 2
+            outputs = body(input_ids=tokens, attention_mask=mask).last_hidden_state
+            forwards = torch.equal(outputs[0, 0], outputs[1, 0])
     finally:
         body.train(training)
         for hook in hooks:
             hook.remove()
-    return probe.widths, int(outputs.shape[-1])
+    return probe.widths, int(outputs.shape[-1]), forwards
 
 
 def _check_links(settings: ChainSettings, layers: int) -> None:
@@ -287,6 +305,10 @@ def _check_links(settings: ChainSettings, layers: int) -> None:
                 f"`method.chain.links` has one after layer {link.after}, but the backbone has only {layers} "
                 "layers."
             )
+
+
+def _listed(links: list[str]) -> str:
+    return ", ".join(links) or "none"
 
 
 def _set_dropout(body: nn.Module, rate: float) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from catena.transitions import with_transitions
+
 if TYPE_CHECKING:
     from catena.settings import LinkSettings
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 _SHAPES = 8
 #: Tokens that a tail over tokens with a hidden layer sees at once.
 _NEIGHBOURS = 3
-_TOKENS = "token-classification"
+#: Kinds of heads over tokens; the second also learns scores of one label after another.
+_TOKENS, _TRANSITIONS = "token-classification", "token-chain"
 
 
 class Link(nn.Module):
@@ -58,17 +61,17 @@ class Link(nn.Module):
 class Tail(nn.Module):
     """What turns the backbone's outputs into one task's logits.
 
-    One vector for each record (the mean over its tokens, or the first token's), or one for each token;
-    dropout; where `size` is given a hidden layer, which sees a token with its two neighbours; and a linear
-    layer. Where tokens are told how their words are written, a vector for that, zero at first, is added:
-    in a chain the backbone reads the same for all tails, so that only a tail can be told.
+    One vector for each record (the mean over its tokens, the first token's or the last's), or one for each
+    token; dropout; where `size` is given a hidden layer, which sees a token with its two neighbours; and a
+    linear layer. Where tokens are told how their words are written, a vector for that, zero at first, is
+    added: in a chain the backbone reads the same for all tails, so that only a tail can be told.
     """
 
     def __init__(
         self, width: int, kind: str, labels: int, *, size: int, pooling: str, dropout: float
     ) -> None:
         super().__init__()
-        self.tokens = kind == _TOKENS
+        self.tokens = kind in (_TOKENS, _TRANSITIONS)
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.shapes = nn.Embedding(_SHAPES, width) if self.tokens else None
@@ -80,6 +83,9 @@ class Tail(nn.Module):
         self.classifier = nn.Linear(size or width, labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
+        self.transitions: nn.Parameter | None = None
+        if kind == _TRANSITIONS:
+            self.transitions = nn.Parameter(torch.zeros(labels, labels))
         if self.shapes is not None:
             nn.init.zeros_(self.shapes.weight)
 
@@ -89,7 +95,8 @@ class Tail(nn.Module):
         mask: torch.Tensor | None = None,
         shape_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits `(batch, labels)` or `(batch, length, labels)`.
+        """Logits `(batch, labels)` or `(batch, length, labels)`; with learned scores of one label after
+        another `(batch, length, labels + labels²)`.
 
         `outputs` are the backbone's, `(batch, length, width)` with a mask `(batch, length)`, or
         `(batch, width)` of images.
@@ -105,6 +112,8 @@ class Tail(nn.Module):
         return logits
 
     def _pooled(self, outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.pooling == "last":
+            return outputs[torch.arange(len(outputs), device=outputs.device), mask.sum(1) - 1]
         if self.pooling != "mean":
             return outputs[:, 0]
         weights = mask.unsqueeze(-1).to(outputs.dtype)
@@ -122,4 +131,4 @@ class Tail(nn.Module):
             convolved = self.hidden(tokens.transpose(1, 2)).transpose(1, 2)
             tokens = self.dropout(functional.gelu(convolved))
         logits: torch.Tensor = self.classifier(tokens)
-        return logits
+        return logits if self.transitions is None else with_transitions(logits, self.transitions)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, LlamaConfig, LlamaModel
 
 from catena.backbones import get_backbone
 from catena.backbones.base import Blueprint
@@ -138,7 +138,17 @@ def test_a_chain_goes_on_with_the_tails_it_has_and_refuses_changes(backbone: Pat
             "a tail tags, which `problem.tails`",
         ),
         ({"heads": more}, "a chain goes on with the links, the `tail_size` and the classes it has"),
-        ({"heads": more, "tail_size": 8, "links": [{"after": 1}]}, "a chain with other links"),
+        (
+            {"heads": more, "tail_size": 8, "links": [{"after": 1}]},
+            "with the links none, and `method.chain.links` has bottleneck after layer 1",
+        ),
+        (
+            {
+                "heads": {**HEADS, "topics": HeadRequest("multi-label-classification", ("a", "b", "c"))},
+                "tail_size": 8,
+            },
+            "whose tail topics has a head for sequence-classification, and now it is to be one for multi-la",
+        ),
         (
             {"heads": {**HEADS, "topics": HeadRequest("regression", ("x", "y", "z"))}, "tail_size": 8},
             "knows the classes a, b, c, and now its data have x, y, z",
@@ -146,6 +156,42 @@ def test_a_chain_goes_on_with_the_tails_it_has_and_refuses_changes(backbone: Pat
     ):
         with pytest.raises(SettingsError, match=message):
             build(tmp_path, **changed).take_over(tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_link_that_would_move_to_another_layer_is_refused(backbone: Path, tmp_path: Path) -> None:
+    build(backbone, links=[{"after": 1}]).save(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"links bottleneck after layer 1, and .* has bottleneck after lay"
+    ):
+        build(tmp_path, links=[{"after": 2}]).take_over(tmp_path)
+
+
+def test_of_a_network_that_reads_forwards_the_last_token_speaks_for_the_text(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=80, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    torch.manual_seed(0)
+    body = LlamaModel(config)
+    network = ChainNetwork(body, HEADS, ChainSettings(), pooling="native", dropout=0.0).eval()
+    batch, other = texts(), texts()
+    other["input_ids"][0, 8] += 1  # the last token of the first text
+    with torch.no_grad():
+        ours, theirs = (network("topics", **one).logits for one in (batch, other))
+        hidden = body(**batch).last_hidden_state
+        by_hand = network.tails["topics"].classifier(hidden[[0, 1], [8, 4]])  # type: ignore[operator,union-attr]
+    assert torch.allclose(ours, by_hand, atol=1e-6)
+    assert not torch.allclose(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+
+
+def test_a_tail_of_tags_may_learn_which_follows_which(backbone: Path) -> None:
+    network = build(backbone, heads={"tags": HeadRequest("token-chain", ("O", "B-x", "I-x"))})
+    tail = network.tails["tags"]
+    with torch.no_grad():
+        tail.transitions[0, 2] = -0.1  # type: ignore[index,union-attr,operator]
+        logits = network("tags", **texts()).logits
+    assert logits.shape == (2, 12, 3 + 9)
+    assert logits[1, 4, 3:].tolist() == pytest.approx([0, 0, -5.0, *[0] * 6])
 
 
 def moving(network: ChainNetwork, **chain: Any) -> set[str]:
