@@ -25,7 +25,7 @@ from catena.registry.predecessors import predecessors
 from catena.settings import DistillationSettings, ProblemSettings, Settings, parse_settings
 from catena.training.finetune import TrainingData, finetune, fingerprint
 from catena.training.starting import check_start
-from catena.training.teaching import Teaching, check_teacher, learn_from, teacher_loss
+from catena.training.teaching import Teaching, check_teacher, learn_from, teacher_loss, teaching_part
 from catena.training.tokens import write_tokens
 from tests.tiny_model import LABELS, build_tiny_model
 from tests.tiny_project import write_backbone, write_records
@@ -101,6 +101,20 @@ def test_the_teachers_probabilities_are_in_the_order_of_the_tokens_and_of_the_st
     said = Predictor.load(teacher).predict(texts)[[f"p:{name}" for name in labels]].to_numpy()
     chances = torch.from_numpy(teaching.logits).softmax(-1).numpy()
     np.testing.assert_allclose(chances, said, atol=1e-5)
+
+
+def test_of_a_chain_one_tail_teaches() -> None:
+    card = {
+        "tails": {"topics": CARD, "other": {**CARD, "label_names": ["a", "b"]}},
+        "method": {"name": "chain"},
+    }
+    with pytest.raises(SettingsError, match=r"is a chain; name the tail .* \(topics, other\)"):
+        teaching_part(card, None)
+    assert teaching_part(card, "topics")["label_names"] == list(LABELS)
+    with pytest.raises(
+        SettingsError, match=r"`method\.distillation\.tail` is topics, but the teacher is no chain"
+    ):
+        teaching_part(CARD, "topics")
 
 
 def test_the_teacher_is_asked_once(
