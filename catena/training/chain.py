@@ -53,8 +53,6 @@ def train_chain(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     problems = {name: get_problem(settings.tail(name).problem) for name in data}
     heads = {name: problems[name].head(one.label_names) for name, one in data.items()}
-    if training.packing:
-        raise SettingsError("`training.packing` is not there for chains; leave it off.")
     backbone = get_backbone(settings.backbone.type)
     first = next(iter(data.values()))
     tokenizer = (
@@ -126,11 +124,6 @@ def _body(settings: Settings, folder: Path, device: Device, tokenizer: Any, *, i
         blueprint = Blueprint.of(settings.backbone, tokenizer)
         return backbone.build(
             folder, head, dropout=settings.training.dropout, attention=device.attention, blueprint=blueprint
-        )
-    if settings.backbone.type != "pretrained":
-        raise SettingsError(
-            f"`backbone.type` {settings.backbone.type} is made from scratch, and a chain of texts shares a "
-            "pretrained backbone; set it to pretrained."
         )
     return backbone.encoder(folder, attention=device.attention)
 

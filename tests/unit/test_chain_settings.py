@@ -157,6 +157,40 @@ def test_a_problem_that_cannot_be_a_tail_is_refused_before_any_work(
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda given: given["training"].update(packing=True), "`training.packing` is not there for chains"),
+        (lambda given: given["backbone"].update(keep_layers=[1]), "`backbone.keep_layers` is not there"),
+        (
+            lambda given: (
+                given["backbone"].update(type="recurrent", source="scratch"),
+                given.update(tokenization={"tokenizer": "characters"}),
+            ),
+            "`backbone.type` recurrent is made from scratch, and a chain of texts shares a pretrained",
+        ),
+        (
+            lambda given: _tails(given)["topics"]["data"].update(unlabelled="more.csv"),
+            "`problem.tails.topics.data.unlabelled`: a chain reads records without labels only in",
+        ),
+    ],
+)
+def test_what_a_chain_cannot_do_is_said_before_any_work(
+    change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    given = values()
+    change(given)
+    with pytest.raises(SettingsError) as caught:
+        check_tails(parse_settings(given))
+    assert message in str(caught.value)
+
+
+def test_a_tail_of_tags_may_be_a_conditional_random_field() -> None:
+    given = values()
+    _tails(given)["entities"]["problem"]["crf"] = True
+    check_tails(parse_settings(given))
+
+
 def test_a_missing_data_folder_is_named_and_earlier_results_stay(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     write_chain_data(layout.raw("pair"))
