@@ -153,28 +153,34 @@ def hold_contests(
     checks: list[Check] = []
     notes: list[str] = []
     first: Contest | None = None
+    rivals = _tails(layout, registry, champion)
     for tail, predictions in tests.items():
         gate = settings.tail(tail).gate
         if first is not None:
             gate = gate.model_copy(update={"max_latency_ratio": None, "max_size_ratio": None})
         contest = hold_contest(layout, registry, challenger, champion, predictions, gate, tail)
-        first = first or contest
+        # a tail that the champion has not is compared with nothing, so another must be
+        first = contest if first is None and (tail in rivals or not rivals) else first
         checks += [
             replace(check, name=f"{tail}:{check.name}", text=f"{tail}: {check.text}")
             for check in contest.decision.checks
         ]
         notes += [note for note in contest.decision.notes if note not in notes]
-    if first is None:
-        raise RegistryError("A chain without tails cannot be registered.")
-    if champion is not None:
-        card = read_card(model_folder(f"models:/{registry.name}/{champion.version}", layout))
-        lost = [name for name in card.get("tails", {}) if name not in tests]
-        if lost:
-            text = f"The champion answers for {', '.join(lost)} as well, which this chain does not."
-            checks.append(Check("tails", False, text))
-    return Contest(
-        Decision(tuple(checks), tuple(notes)), first.champion, first.latency_ratio, first.latencies
-    )
+    if lost := [name for name in rivals if name not in tests]:
+        text = f"The champion answers for {', '.join(lost)} as well, which this chain does not."
+        checks.append(Check("tails", False, text))
+    decision = Decision(tuple(checks), tuple(notes))
+    if first is None:  # no tail is the champion's
+        return Contest(decision, None if champion is None else str(champion.version), None)
+    return Contest(decision, first.champion, first.latency_ratio, first.latencies)
+
+
+def _tails(layout: Layout, registry: Registry, champion: ModelVersion | None) -> tuple[str, ...]:
+    """The champion's tails; none where it is no chain, or there is no champion."""
+    if champion is None:
+        return ()
+    card = read_card(model_folder(f"models:/{registry.name}/{champion.version}", layout))
+    return tuple(card.get("tails", {}))
 
 
 def _part(card: Mapping[str, Any], tail: str) -> Mapping[str, Any] | None:

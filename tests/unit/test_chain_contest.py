@@ -21,6 +21,9 @@ from catena.registry.versions import Registry
 from catena.settings import load_settings
 from tests.tiny_model import LABELS, build_tiny_model, write_params, write_tiny_predictions
 
+#: Tails, each with test records of its own.
+RECORDS = ("sentiment", "intents", "spam")
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -41,8 +44,8 @@ def candidate(project: Path, seed: int, **accuracies: float) -> Any:
         shutil.rmtree(layout.candidate)
     build_tiny_model(layout.candidate, seed=seed)
     tests = {}
-    for number, (name, accuracy) in enumerate(accuracies.items()):
-        write_tiny_predictions(project, accuracy=accuracy, seed=10 + number)
+    for name, accuracy in accuracies.items():
+        write_tiny_predictions(project, accuracy=accuracy, seed=10 + RECORDS.index(name))
         tests[name] = read_predictions(layout.predictions)
     card = {key: value for key, value in read_card(layout.candidate).items() if key != "files"}
     part = {key: card.pop(key) for key in ("problem", "label_names", "tokenization", "cleaning", "columns")}
@@ -55,7 +58,8 @@ def candidate(project: Path, seed: int, **accuracies: float) -> Any:
 def test_a_chain_is_promoted_when_no_tail_is_worse_and_loses_none(project: Path) -> None:
     assert candidate(project, 1, sentiment=0.8).promoted
 
-    more = candidate(project, 2, sentiment=0.8, intents=0.9)
+    # the new tail first: what is compared once is compared with a tail that the champion has, too
+    more = candidate(project, 2, intents=0.9, sentiment=0.8)
     assert more.promoted
     names = [check["name"] for check in more.report["checks"]]
     assert {"sentiment:paired:macro_f1", "sentiment:size", "intents:floor:accuracy"} <= set(names)
@@ -80,14 +84,17 @@ def test_the_signature_names_the_tails() -> None:
     classes = {"problem": {"name": "classification"}, "label_names": list(LABELS)}
     ranking = {"problem": {"name": "ranking"}, "label_names": []}
     found = signature(
-        {"tails": {"topic": classes, "tags": {"problem": {"name": "tagging"}, "label_names": ["x"]}}}
+        {
+            "tails": {"topic": classes, "tags": {"problem": {"name": "tagging"}, "label_names": ["x"]}},
+            "method": {"name": "chain"},
+        }
     )
     names = [column.name for column in found.outputs.inputs]
     assert names[:2] == ["topic.prediction", "topic.confidence"]
     assert {"topic.p:grain", "tags.prediction", "tags.spans"} <= set(names)
     assert [(column.name, column.required) for column in found.inputs.inputs] == [("text", True)]
     assert [param.name for param in found.params.params] == ["tails"]
-    mixed = signature({"tails": {"topic": classes, "rank": ranking}})
+    mixed = signature({"tails": {"topic": classes, "rank": ranking}, "method": {"name": "chain"}})
     assert [(column.name, column.required) for column in mixed.inputs.inputs] == [
         ("text", False), ("query", False), ("item", False),
     ]  # fmt: skip
