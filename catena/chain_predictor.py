@@ -67,9 +67,10 @@ class TailInputs:
         return self.problems[0].read_argument(text)
 
     def read_inputs(self, records: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+        """Records as they are, since each tail reads them in its own way, and the first reason not to."""
         reasons = pd.Series("", index=records.index, dtype="str")
         for problem in self.problems:
-            records, found = problem.read_inputs(records)
+            _, found = problem.read_inputs(records)
             reasons = reasons.where(reasons != "", found)
         return records, reasons
 
@@ -127,6 +128,11 @@ class ChainPredictor:
         }
 
         self.asked: tuple[str, ...] = tuple(self.tails)
+        #: For each tail the first that makes of records what it does, so that records are read once for both.
+        self._reads_as = {
+            name: next(other for other in self.tails if self.tails[other].reads_as(one))
+            for name, one in self.tails.items()
+        }
 
     @property
     def problem(self) -> TailInputs:
@@ -177,7 +183,8 @@ class ChainPredictor:
         known = ", ".join(self.tails)
         if name is None:
             raise ModelError(
-                f"{self.folder} holds a chain with the tails {known}; say which of them is meant (`--tail`)."
+                f"{self.folder} holds a chain with the tails {known}, and one of them must be meant; where "
+                "there is no `--tail`, take a model of one problem."
             )
         if name not in self.tails:
             raise ModelError(f"The chain in {self.folder} has no tail {name!r}; it has {known}.")
@@ -196,16 +203,23 @@ class ChainPredictor:
         tail calls `<column>`. Raises `DataError` where an input is missing or there is no such tail.
         """
         asked: dict[str, _Asked] = {}
+        read: dict[str, tuple[pd.DataFrame, dict[str, list[Any]]]] = {}
         for name in self.chosen(tails):
             predictor = self.tails[name]
-            table, features = predictor.read(records, clean, score_targets)
+            if (alike := self._reads_as[name]) not in read:
+                read[alike] = predictor.read(records, clean, score_targets)
+            table, features = read[alike]
             asked[name] = _Asked(predictor, table, features, RowOutputs(row_lengths(features)))
         self._run(asked)
-        parts = [
-            one.predictor.finish(one.table, one.features, one.outputs).add_prefix(f"{name}.")
-            for name, one in asked.items()
-        ]
-        return pd.concat(parts, axis=1)
+        parts: list[pd.DataFrame] = []
+        columns: list[str] = []
+        for name, one in asked.items():
+            for part in one.predictor.parts(one.table, one.features, one.outputs):
+                parts.append(part)
+                columns += [f"{name}.{column}" for column in part]
+        result = pd.concat(parts, axis=1)
+        result.columns = pd.Index(columns)
+        return result
 
     def predict_batches(self, batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """Predictions batch by batch; memory does not grow with their number."""
@@ -245,14 +259,16 @@ class ChainPredictor:
         for at, (key, _) in enumerate(rows):
             for name, row in places[key]:
                 wanted.setdefault(name, []).append((at, row))
+        everything = list(range(len(rows)))
         with self.device.autocast:
             outputs = self.network.encode(**{name: values for name, values in batch.items() if name in _READ})
             for name, pairs in wanted.items():
                 one = asked[name]
-                same = one is owner and len(pairs) == len(rows)
-                given = batch if same else self._collated(one, [row for _, row in pairs])
+                found = [at for at, _ in pairs]
+                whole = found == everything  # and not as many rows of which one is there twice
+                given = batch if one is owner and whole else self._collated(one, [row for _, row in pairs])
                 mask = given.get("attention_mask")
-                seen = outputs if len(pairs) == len(rows) else outputs[[at for at, _ in pairs]]
+                seen = outputs if whole else outputs[found]
                 if mask is not None:
                     seen = seen[:, : mask.shape[1]]
                 told = {key: values for key, values in given.items() if key not in _READ}

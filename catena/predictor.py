@@ -78,7 +78,9 @@ class Predictor:
         """
         card = read_card(folder)
         check_files(folder, card)
-        if tail is not None or "tails" in card:
+        if tail is not None and "tails" not in card:
+            raise ModelError(f"{folder} holds no chain, so it has no tail {tail!r}.")
+        if "tails" in card:
             from catena.chain_predictor import ChainPredictor
 
             return ChainPredictor(folder, card, device, precision).tail(tail)
@@ -105,27 +107,40 @@ class Predictor:
         table = self._table(records, clean, score_targets and self.problem.generates)
         return table, self.problem.encode(table, self.tokenizer, self.tokenization, self.label_names)
 
+    def reads_as(self, other: Predictor) -> bool:
+        """Whether `read` gives the same, by all that it goes by but the tokenizer and targets."""
+        mine, theirs = (
+            (one.problem.settings, one.tokenization, one.cleaner, type(one.problem)) for one in (self, other)
+        )
+        return mine == theirs
+
     def finish(
         self, table: pd.DataFrame, features: Mapping[str, list[Any]], outputs: Outputs
     ) -> pd.DataFrame:
         """The second half of `predict`: what the network's outputs say of each record."""
+        return pd.concat(self.parts(table, features, outputs), axis=1)
+
+    def parts(
+        self, table: pd.DataFrame, features: Mapping[str, list[Any]], outputs: Outputs
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The columns of `predict`: those of predictions, and those that count what was read (`counts`)."""
         extras: dict[str, np.ndarray] = {}
         if self.method.extras:
             own = np.asarray(outputs).shape[1] - len(self.method.extras)
             values = np.asarray(outputs, dtype=np.float64)
             extras = {name: values[:, own + number] for number, name in enumerate(self.method.extras)}
             outputs = values[:, :own]
-        result = self.problem.predictions(outputs, table, features, self.label_names).assign(**extras)
+        said = self.problem.predictions(outputs, table, features, self.label_names)
+        said = said.assign(**extras) if extras else said
         n_tokens = np.asarray(features["n_tokens"], dtype=np.int64)
         if "record" in features:  # in windows: nothing is cut off
             windows = np.asarray(features["record"], dtype=np.int64)
-            result["n_tokens"] = np.bincount(windows, n_tokens, len(table)).astype(np.int64)
-            result["truncated"] = False
+            n_tokens = np.bincount(windows, n_tokens, len(table)).astype(np.int64)
+            truncated = np.zeros(len(table), dtype=bool)
         else:
-            result["n_tokens"] = n_tokens
-            result["truncated"] = n_tokens > self.tokenization.max_length
-        result.index = table.index
-        return result
+            truncated = n_tokens > self.tokenization.max_length
+        said.index = table.index
+        return said, pd.DataFrame(dict(zip(self.counts, (n_tokens, truncated), strict=True)), table.index)
 
     def predict_features(self, features: Mapping[str, list[Any]]) -> pd.DataFrame:
         """Predictions for records that were encoded already, with features as `Problem.encode` makes."""
@@ -240,24 +255,25 @@ class Predictor:
         """The input columns as clean text, and with `targets` the target's."""
         if isinstance(records, str):
             raise DataError("A list of texts was expected, not one text.")
-        if not isinstance(records, pd.DataFrame):
-            records = pd.DataFrame({self.problem.input_roles[0]: pd.Series(list(records), dtype=object)})
-        columns: dict[str, Any] = {}
         roles = self.problem.input_roles
+        given: Mapping[str, list[Any]] | pd.DataFrame = records
+        if not isinstance(records, pd.DataFrame):
+            given = {roles[0]: list(records)}
+        columns: dict[str, Any] = {}
         if targets:
             roles = (*roles, self.problem.target_role)
         for role in roles:
-            if role not in records:
+            if role not in given:
                 raise DataError(
-                    f"The records have no column `{role}`; they have {', '.join(map(str, records.columns))}."
+                    f"The records have no column `{role}`; they have {', '.join(map(str, given))}."
                 )
-            texts = records[role].tolist()
+            texts = list(given[role])
             for position, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise DataError(
                         f"Record {position + 1}: `{role}` must be text, "
                         f"not {type(text).__name__} ({text!r:.40})."
                     )
-            columns[role] = pd.Series(texts, index=records.index, dtype="str")
-        table = pd.DataFrame(columns, index=records.index)
+            columns[role] = pd.array(texts, dtype="str")
+        table = pd.DataFrame(columns, index=records.index if isinstance(records, pd.DataFrame) else None)
         return self.problem.clean(table, self.cleaner) if clean else table

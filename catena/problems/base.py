@@ -151,8 +151,7 @@ class Problem(ABC):
     def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:
         """The records with clean inputs; a target that points into the text moves along."""
         cleaned = {
-            role: pd.Series(cleaner.clean(records[role].tolist()), index=records.index, dtype="str")
-            for role in self.input_roles
+            role: pd.array(cleaner.clean(records[role].tolist()), dtype="str") for role in self.input_roles
         }
         return records.assign(**cleaned)
 

@@ -106,7 +106,7 @@ class Tagging(Problem):
         changed = [
             at for at, (before, after) in enumerate(zip(given, cleaned, strict=True)) if before != after
         ]
-        records = records.assign(text=pd.Series(cleaned, index=records.index, dtype="str"))
+        records = records.assign(text=pd.array(cleaned, dtype="str"))
         if self.target_role not in records:
             if changed:
                 notes: list[Alignment | None] = [None] * len(given)
@@ -260,9 +260,9 @@ class Tagging(Problem):
             table["spans"].append(json.dumps(shown, ensure_ascii=False))
         return pd.DataFrame(
             {
-                "prediction": pd.Series(table["prediction"], dtype="str"),
+                "prediction": pd.array(table["prediction"], dtype="str"),
                 "confidence": np.asarray(table["confidence"], dtype=np.float64),
-                "spans": pd.Series(table["spans"], dtype="str"),
+                "spans": pd.array(table["spans"], dtype="str"),
             }
         )
 

@@ -169,6 +169,7 @@ def windows(pieces: int, capacity: int, overlap: int) -> list[Window]:
     ]
 
 
+@lru_cache(maxsize=8)
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The special tokens that the tokenizer puts before and after a text."""
     around = tokenizer("a", return_special_tokens_mask=True)
@@ -179,6 +180,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[
     return ids[:before], ids[len(ids) - after :]
 
 
+@lru_cache(maxsize=8)
 def lowers_case(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether upper and lower case become the same tokens."""
     upper, lower = tokenizer(["PARIS Rome", "paris rome"], add_special_tokens=False)["input_ids"]
