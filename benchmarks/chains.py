@@ -30,7 +30,6 @@ from catena.data.fetch import fetch_backbone
 from catena.evaluation.predictions import EvaluationPlan
 from catena.files import write_json
 from catena.layout import Layout, TailLayout
-from catena.model_folder import read_card
 from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.settings import Settings, load_settings, parse_settings
@@ -121,11 +120,9 @@ class Bench:
     def folder(self, run: str) -> Path:
         return self.layout.root / "models" / run
 
-    def wanted(self, run: str, *parts: str) -> bool:
+    def wanted(self, run: str) -> bool:
         only = self.options.only
-        if only:
-            return run in only
-        return run not in self.results["runs"] or any(part not in self.results["runs"][run] for part in parts)
+        return run in only if only else run not in self.results["runs"]
 
     def keep(self, run: str, found: dict[str, Any]) -> None:
         self.results["runs"][run] = found
@@ -323,7 +320,6 @@ def main() -> None:
     run_chain(bench, "chain-fourth", bench.chain(fourth=True), bench.folder("chain"))
     same_answers(bench)
     latency(bench)
-    read_card(bench.folder("chain"))
     print_table(bench.results)
 
 

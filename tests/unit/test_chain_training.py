@@ -41,7 +41,7 @@ def pictures(count, seed):
     return [np.random.default_rng([seed, at]).integers(0, 256, 64).astype(np.uint8) for at in range(count)]
 
 def write_pictures(folder, tail):
-    for part, n in (("train", 48), ("validation", 16)):
+    for part, n in (("train", 16), ("validation", 8)):
         images = pictures(n, len(part))
         labels = [int(one.mean() < 127) if tail == "shade" else at % 3 for at, one in enumerate(images)]
         features = {"pixels": images, "n_tokens": [1] * n, "labels": labels}
@@ -56,7 +56,7 @@ def as_records():
 
 def write(folder, tail, tokenizer):
     random = np.random.default_rng(len(tail))
-    for part, n in (("train", 60), ("validation", 20)):
+    for part, n in (("train", 16), ("validation", 8)):
         ids = [[2, *random.integers(5, 60, random.integers(2, 14)).tolist(), 3] for _ in range(n)]
         labels = {
             "topics": [max(r) % 3 for r in ids],
@@ -112,13 +112,13 @@ def work(backbone, job, answer):
     chain = ChainPredictor(folder / "model", read_card(folder / "model"), "cpu", "float32")
     asked = as_records() if "shade" in data else WORDS
     said = chain.predict(asked)
-    alone = {name: one.predict(asked).add_prefix(f"{name}.") for name, one in chain.tails.items()}
-    for name, table in alone.items():
-        for column in table:
-            if said[column].dtype.kind == "f":
-                np.testing.assert_allclose(table[column], said[column], atol=1e-6)
-            else:
-                assert table[column].tolist() == said[column].tolist()
+    if "shade" in data:  # of texts, tests/unit/test_chain_predictor.py says it
+        for name, one in chain.tails.items():
+            for column, values in one.predict(asked).items():
+                if values.dtype.kind == "f":
+                    np.testing.assert_allclose(values, said[f"{name}.{column}"], atol=1e-6)
+                else:
+                    assert values.tolist() == said[f"{name}.{column}"].tolist()
     answer.write_text(json.dumps({
         "weights": sha256_file(folder / "model/model.safetensors"), "best": result.best_step,
         "curve": result.curve, "trainable": result.trainable, "said": said.astype(object).to_dict("list")}))
@@ -193,8 +193,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     base = str(folder / "alone" / "model")
     jobs = [
         job("alone", settings()),
-        job("killed first", settings(), kill=7),
-        job("killed again", settings(), kill=14),
+        job("killed first", settings(), kill=3),
+        job("killed again", settings(), kill=6),
         job("killed at-last", settings()),
         job("pretrained", PRETRAINED),
         job("halfway first", PRETRAINED, kill_pretraining=3),
@@ -255,10 +255,10 @@ def test_a_backbone_can_be_pretrained_to_say_the_next_token(trained: dict[str, A
 
 def test_validation_measures_every_tail_and_their_mean(trained: dict[str, Any]) -> None:
     rows = [row for row in trained["alone"]["result"]["curve"] if "validation_mean_score" in row]
+    assert rows
     for row in rows:
         mean = (row["validation_topics.macro_f1"] + row["validation_tags.entity_f1"]) / 2
-        first = (row["validation_topics.accuracy"] + row["validation_tags.entity_f1"]) / 2
-        assert row["validation_mean_score"] in (pytest.approx(mean), pytest.approx(first))
+        assert row["validation_mean_score"] == pytest.approx(mean)
 
 
 def test_a_frozen_backbone_is_the_one_it_was(trained: dict[str, Any]) -> None:
