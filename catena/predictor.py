@@ -256,9 +256,8 @@ class Predictor:
         if isinstance(records, str):
             raise DataError("A list of texts was expected, not one text.")
         roles = self.problem.input_roles
-        given: Mapping[str, list[Any]] | pd.DataFrame = records
-        if not isinstance(records, pd.DataFrame):
-            given = {roles[0]: list(records)}
+        index = records.index if isinstance(records, pd.DataFrame) else None
+        given: Any = records if isinstance(records, pd.DataFrame) else {roles[0]: list(records)}
         columns: dict[str, Any] = {}
         if targets:
             roles = (*roles, self.problem.target_role)
@@ -275,5 +274,5 @@ class Predictor:
                         f"not {type(text).__name__} ({text!r:.40})."
                     )
             columns[role] = pd.array(texts, dtype="str")
-        table = pd.DataFrame(columns, index=records.index if isinstance(records, pd.DataFrame) else None)
+        table = pd.DataFrame(columns, index=index)
         return self.problem.clean(table, self.cleaner) if clean else table
