@@ -212,7 +212,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder / "backbone"), json.dumps(jobs)],
         cwd=Path(__file__).resolve().parents[2], env=environment(), capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(jobs), done.stderr
