@@ -56,7 +56,8 @@ def test_two_tails_become_one_registered_model_that_answers_both(tiny_project: P
     assert all(name.startswith("topics.") for row in answers["one"] for name in row)
 
     (tiny_project / "in.csv").write_text("text\nwheat barley harvest\nthe Bank of the Gulf\n")
-    files = ("--input", "in.csv", "--output", "out.parquet")
+    # where this tail learned from, the text was in column 1
+    files = ("--input", "in.csv", "--output", "out.parquet", "--text", "text")
     run(tiny_project, "python", "-m", "catena.cli", "predict", *files, "--tail", "entities")
     said = pd.read_parquet(tiny_project / "out.parquet")
     assert said["entities.prediction"].tolist() == ["[]", '[[4,8,"ORG"],[16,20,"LOC"]]']

@@ -18,7 +18,7 @@ from tests.tiny_project import environment, write_backbone
 # step `kill` has been recorded, or when that many lines of the pretraining were printed. Prints one JSON line
 # a job: its signal, and the error, or the weights' hash, the curve, and its predictions of a few texts.
 SCRIPT = """
-import builtins, json, os, signal, sys
+import builtins, gc, json, os, signal, sys
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -32,6 +32,10 @@ from catena.settings import parse_settings
 from catena.training.chain import train_chain
 from catena.training.finetune import TrainingData
 from catena.training.tokens import write_tokens
+# what every job would import for itself
+import sklearn.metrics
+from transformers.models.bert import modeling_bert
+gc.freeze()
 
 LABELS = {"topics": ["a", "b", "c"], "tags": ["x"], "sizes": ["long", "short"],
           "shade": ["bright", "dark"], "side": ["left", "right", "same"]}
