@@ -37,8 +37,9 @@ class DensitySettings(Group):
     )
     adapt: str = Field(
         "full",
-        description="Which weights of the language model move: `full`, `top_layers` (as many as "
-        "`method.layers`), `soft_tokens_only`, or another method that adapts a plain network.",
+        description="Which weights of the language model move: `full`, `top_layers`, `gradual`, `lora` or "
+        "another parameter-efficient method but prefixes and prompts, each by its own settings; or none, "
+        "`soft_tokens_only`.",
     )
     objective: Literal["generative", "hybrid", "discriminative"] = Field(
         "hybrid",
