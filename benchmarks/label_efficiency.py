@@ -399,8 +399,8 @@ def main() -> None:
     methods = options.methods or [*DEFAULT, *more]
     if strange := [name for name in methods if name not in METHODS]:
         raise SystemExit(f"There is no method {strange[0]!r}; there are {', '.join(METHODS)}.")
-    if not DATA.is_dir():
-        raise SystemExit(f"There is no data in {DATA}; set CATENA_DATA.")
+    if not (DATA / options.data).is_dir():
+        raise SystemExit(f"There is no {DATA / options.data}; set CATENA_DATA.")
     if not options.backbone.is_dir():
         raise SystemExit(f"There is no backbone in {options.backbone}; run `catena fetch`.")
     begun = time.monotonic()
