@@ -346,6 +346,16 @@ def test_weights_of_labels_mean_nothing_where_labels_are_not_told_apart() -> Non
             parse_settings({"method": method, "training": training})
 
 
+def test_a_teacher_teaches_nothing_where_labels_are_not_told_apart() -> None:
+    method = {"name": "density", "distillation": {"teacher": "models/other"}}
+    parse_settings({"method": method})
+    method["density"] = {"objective": "generative"}
+    with pytest.raises(
+        SettingsError, match=r"teacher` says nothing to `method\.density\.objective` generative"
+    ):
+        parse_settings({"method": method})
+
+
 @pytest.mark.parametrize(
     ("density", "sentence"),
     [
