@@ -13,7 +13,7 @@ time. At the end the table is printed and `label_efficiency-DATA.svg` drawn.
 
 Settings were fixed beforehand and are the same for all data sets, but for the words that describe the labels.
 Those of SST-2 were chosen on records of dev.tsv, which is in neither part here. Those of the other two were
-written down first, tried untrained beside another wording on 48 training records, and kept.
+written down first, tried untrained beside one or two others on 48 training records, and kept.
 """
 
 from __future__ import annotations
