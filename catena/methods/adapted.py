@@ -38,6 +38,10 @@ class Adapted(Method):
         self.peft = settings.peft
         self._base: BaseReference | None = None
 
+    @property
+    def stores_adapter(self) -> bool:
+        return True
+
     @abstractmethod
     def insert(
         self, model: PreTrainedModel, around: Surroundings, stored: Mapping[str, torch.Tensor] | None

@@ -130,6 +130,11 @@ class Method(ABC):
         """Whether any weight moves; where none does, the network is only measured."""
         return True
 
+    @property
+    def stores_adapter(self) -> bool:
+        """Whether what it learns can be stored apart from the backbone (`method.store` adapter)."""
+        return False
+
     @classmethod
     def example(cls, problem: str) -> dict[str, object]:
         """What `method` must say for this problem beside its name, where the labels are one and two."""

@@ -308,17 +308,21 @@ class Settings(Group):
                         f"`training.{name}` says nothing to `method.density.objective` generative, which "
                         f"does not tell labels apart in training; set it to {unused}, or choose hybrid"
                     )
+            if self.method.distillation.teacher is not None:
+                raise ValueError(
+                    "`method.distillation.teacher` says nothing to `method.density.objective` generative, "
+                    "which does not tell labels apart in training; leave it out, or choose hybrid"
+                )
         return self
 
     @model_validator(mode="after")
     def _what_is_unchanged_is_there(self) -> Settings:
-        if self.method.name != "unchanged":
-            return self
-        if self.method.start is None:
+        name = self.method.name
+        if name == "unchanged" and self.method.start is None:
             raise ValueError("`method.name` unchanged trains nothing, so `method.start` must name a model")
-        if self.method.distillation.teacher is not None:
+        if name in ("unchanged", "prompt") and self.method.distillation.teacher is not None:
             raise ValueError(
-                "`method.name` unchanged trains nothing, so it has no use for `method.distillation.teacher`; "
+                f"`method.name` {name} trains nothing, so it has no use for `method.distillation.teacher`; "
                 "leave that out or choose another method"
             )
         return self
