@@ -38,6 +38,10 @@ class Adapted(Method):
         self.peft = settings.peft
         self._base: BaseReference | None = None
 
+    @property
+    def stores_network(self) -> bool:
+        return self.merges and self.settings.store == "merged"
+
     @abstractmethod
     def insert(
         self, model: PreTrainedModel, around: Surroundings, stored: Mapping[str, torch.Tensor] | None

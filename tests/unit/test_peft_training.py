@@ -79,7 +79,9 @@ def settings_for(method: str, store: str = "merged", **peft: Any) -> Settings:
     )
 
 
-def train(project: Path, settings: Settings, folder: Path, kill: int = 0) -> Result:
+def train(
+    project: Path, settings: Settings, folder: Path, kill: int = 0, start: Path | None = None
+) -> Result:
     """Train into `folder/model`; with `kill`, until that step has been recorded."""
     data = TrainingData.load(Layout(project).tokenized, get_problem(settings.problem))
 
@@ -106,6 +108,7 @@ def train(project: Path, settings: Settings, folder: Path, kill: int = 0) -> Res
         card=card,
         on_row=on_row,
         on_start=lambda device, plan: None,
+        start=start,
     )
 
 
@@ -316,6 +319,38 @@ def test_a_network_from_scratch_is_no_base_of_an_adapter(tmp_path: Path) -> None
     method = get_method(MethodSettings.model_validate({"name": "lora", "store": "adapter"}))
     with pytest.raises(SettingsError, match="adapter needs a pretrained backbone"):
         method.prepare(network, own.around)
+
+
+def test_an_adapter_for_some_of_the_layers_finds_them_again(project: Path, tmp_path: Path) -> None:
+    folders = {}
+    for store in ("merged", "adapter"):
+        settings = settings_for("lora", store)
+        backbone = settings.backbone.model_copy(update={"keep_layers": (2,)})
+        # in the project, where its backbone is looked for
+        folders[store] = project / "models" / f"cut-{store}"
+        train(project, settings.model_copy(update={"backbone": backbone}), folders[store])
+    merged, adapter = (Predictor.load(folders[store] / "model", device="cpu") for store in folders)
+    assert len(adapter.model.encoder.encoder.layer) == 1
+    pd.testing.assert_frame_equal(merged.predict(TEXTS), adapter.predict(TEXTS), atol=1e-5, rtol=1e-5)
+
+
+def test_a_merged_network_is_trained_on_and_rounded_like_any_other(
+    project: Path, stored: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = settings_for("lora")
+    method = settings.method.model_dump() | {"start": "models/merged", "compression": {"quantize": "int8"}}
+    hardly = settings.training.model_copy(update={"learning_rate": 1e-9, "epochs": 1.0})
+    settings = settings.model_copy(
+        update={"method": MethodSettings.model_validate(method), "training": hardly}
+    )
+    train(project, settings, tmp_path, start=stored["merged"])
+    assert read_card(tmp_path / "model")["compression"]["int8"]
+    before, after = (
+        Predictor.load(folder, device="cpu") for folder in (stored["merged"], tmp_path / "model")
+    )
+    pd.testing.assert_frame_equal(before.predict(TEXTS), after.predict(TEXTS), atol=0.02, rtol=0.02)
+    with pytest.raises(SettingsError, match="lora is stored in a form of its own"):
+        train(project, settings, tmp_path / "again", start=stored["adapter"])
 
 
 # -- registry ------------------------------------------------------------------------------------------
