@@ -21,7 +21,6 @@ from catena.compression.folder import read_labelled
 from catena.compression.sample import as_rows
 from catena.errors import ModelError, SettingsError
 from catena.files import check_replaceable, complete_folder, write_json
-from catena.model_folder import weights_sha256
 from catena.predictor import Predictor
 from catena.training.embedding import row_lengths
 
@@ -271,5 +270,5 @@ def _description(predictor: Predictor, names: Sequence[str], source: Path, quant
         "opset": OPSET,
         "int8": quantized,
         "fingerprint": card["fingerprint"],
-        "weights_sha256": weights_sha256(card),
+        "weights_sha256": card["files"]["model.safetensors"]["sha256"],
     }

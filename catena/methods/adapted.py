@@ -39,7 +39,7 @@ class Adapted(Method):
         self._base: BaseReference | None = None
 
     @property
-    def stores_network(self) -> bool:
+    def whole(self) -> bool:
         return self.merges and self.settings.store == "merged"
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Adapted(Method):
         return model
 
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
-        if self.merges and self.settings.store == "merged":
+        if self.whole:
             self._merge(model)
         return model
 
@@ -84,7 +84,7 @@ class Adapted(Method):
         from torch.random import fork_rng
 
         head = self.head(around.head)
-        if self.settings.store == "merged" and self.merges:
+        if self.whole:
             return read(folder, head)
         stored = read_adapter(folder / ADAPTER)
         if self.settings.store == "merged":

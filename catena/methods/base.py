@@ -131,8 +131,8 @@ class Method(ABC):
         return True
 
     @property
-    def stores_network(self) -> bool:
-        """Whether what it stores is a network like any other, read without a word of the method."""
+    def whole(self) -> bool:
+        """Whether what is stored is the network itself, so that it can be made smaller and trained on."""
         return type(self).load is Method.load and type(self).save is Method.save
 
     @classmethod

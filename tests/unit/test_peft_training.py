@@ -349,7 +349,7 @@ def test_a_merged_network_is_trained_on_and_rounded_like_any_other(
         Predictor.load(folder, device="cpu") for folder in (stored["merged"], tmp_path / "model")
     )
     pd.testing.assert_frame_equal(before.predict(TEXTS), after.predict(TEXTS), atol=0.02, rtol=0.02)
-    with pytest.raises(SettingsError, match="lora is stored in a form of its own"):
+    with pytest.raises(SettingsError, match="lora with `store` adapter is stored in a form of its own"):
         train(project, settings, tmp_path / "again", start=stored["adapter"])
 
 
