@@ -222,6 +222,7 @@ def test_an_adapter_names_its_base_by_name_source_and_hash(project: Path, stored
         "name": "tiny",
         "source": "folder:backbone",
         "sha256": {"model.safetensors": sha256_file(weights)},
+        "bytes": weights.stat().st_size,
     }
 
 
@@ -294,8 +295,8 @@ def _widened(file: Path) -> None:
         (_widened, "adapter.safetensors", r"shape \(3, 25\), but the network needs \(3, 24\)"),
         (Path.unlink, "adapter.safetensors", "adapter.safetensors is missing"),
         (lambda file: file.write_text("{}"), "adapter.json", "adapter.json is damaged"),
-        (lambda file: file.write_text('{"base": {"name": "../x", "source": "", "sha256": {"a": "b"}}}'),
-         "adapter.json", "adapter.json is damaged"),
+        (lambda file: file.write_text(file.read_text().replace('"tiny"', '"../x"')), "adapter.json",
+         "adapter.json is damaged"),
         (Path.unlink, "adapter.json", "adapter.json is missing"),
     ],
 )  # fmt: skip
@@ -371,6 +372,12 @@ def test_mlflow_serves_an_adapter_where_its_base_is_found(
     served = pyfunc.load_model(str(tmp_path / "packaged")).predict(pd.DataFrame({"text": TEXTS}))
     wanted = Predictor.load(stored["adapter"]).predict(TEXTS)
     assert served["prediction"].tolist() == wanted["prediction"].tolist()
+
+
+def test_the_gate_counts_the_weights_that_an_adapter_needs(stored: dict[str, Path]) -> None:
+    from catena.registry.contest import folder_size
+
+    assert folder_size(stored["adapter"]) == pytest.approx(folder_size(stored["merged"]), rel=0.1)
 
 
 def test_the_lineage_says_that_a_version_is_an_adapter(project: Path, stored: dict[str, Path]) -> None:
