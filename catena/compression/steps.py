@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 def check_plain(method: Method) -> None:
     """Raise `SettingsError` where a method stores more than a network, so that it cannot be taken apart."""
-    from catena.methods import Method as Base
-
-    if type(method).load is not Base.load or type(method).save is not Base.save:
+    if not method.whole:
+        stored = " with `store` adapter" if method.settings.store == "adapter" else ""
         raise SettingsError(
-            f"A model of the method {method.name} is stored in a form of its own, which cannot be made "
-            "smaller or trained on; let it teach a student instead (`method.distillation.teacher`)."
+            f"A model of the method {method.name}{stored} is stored in a form of its own, which cannot be "
+            "made smaller or trained on; let it teach a student instead (`method.distillation.teacher`)."
         )
 
 

@@ -38,6 +38,10 @@ class Adapted(Method):
         self.peft = settings.peft
         self._base: BaseReference | None = None
 
+    @property
+    def whole(self) -> bool:
+        return self.merges and self.settings.store == "merged"
+
     @abstractmethod
     def insert(
         self, model: PreTrainedModel, around: Surroundings, stored: Mapping[str, torch.Tensor] | None
@@ -58,7 +62,7 @@ class Adapted(Method):
         return model
 
     def finish(self, model: PreTrainedModel) -> PreTrainedModel:
-        if self.merges and self.settings.store == "merged":
+        if self.whole:
             self._merge(model)
         return model
 
@@ -80,7 +84,7 @@ class Adapted(Method):
         from torch.random import fork_rng
 
         head = self.head(around.head)
-        if self.settings.store == "merged" and self.merges:
+        if self.whole:
             return read(folder, head)
         stored = read_adapter(folder / ADAPTER)
         if self.settings.store == "merged":

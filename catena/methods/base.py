@@ -130,6 +130,11 @@ class Method(ABC):
         """Whether any weight moves; where none does, the network is only measured."""
         return True
 
+    @property
+    def whole(self) -> bool:
+        """Whether what is stored is the network itself, so that it can be made smaller and trained on."""
+        return type(self).load is Method.load and type(self).save is Method.save
+
     @classmethod
     def example(cls, problem: str) -> dict[str, object]:
         """What `method` must say for this problem beside its name, where the labels are one and two."""
