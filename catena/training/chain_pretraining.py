@@ -1,4 +1,4 @@
-"""Continued pretraining of a chain's backbone on the tails' own texts, without their labels.
+"""Continued pretraining of a chain's backbone on the tails' own texts, labelled or not, without their labels.
 
 After Gururangan et al. 2020 (arXiv 2004.10964), who found that training on with the task's texts helps.
 """
@@ -105,7 +105,9 @@ def _train(
     tokenizer: Any,
 ) -> None:
     chosen, training = settings.method.chain.pretraining, settings.training
-    table = JoinedTable({name: one.training for name, one in data.items()})
+    tables = {name: one.training for name, one in data.items()}
+    tables |= {f"{name}, unlabelled": one.unlabelled.training for name, one in data.items() if one.unlabelled}
+    table = JoinedTable(tables)
     lengths = [length for part in table.tables.values() for length in part.lengths.tolist()]
     once = len(_plan(settings, lengths, 1.0))
     batches = _plan(settings, lengths, -(-chosen.steps // once))[: chosen.steps]
