@@ -233,10 +233,11 @@ def _agreement(
     given: Any = rows if rows[0].ndim > 1 else np.stack(rows)
     said = predictor.problem.predictions(given, records, dict(features), predictor.label_names)
     before = predictor.predict(records, clean=False)
-    if "value" in said:  # numbers: the same to a hundredth of what they vary by
-        spread = max(float(before["value"].std() or 0.0), 1e-9)
-        close = (said["value"].to_numpy() - before["value"].to_numpy()) / spread
-        return float((np.abs(close) < 0.01).mean())
+    for name in ("value", "score"):  # numbers: the same to a hundredth of what they vary by
+        if name in said:
+            wanted = before[name].to_numpy(dtype=np.float64)
+            gaps = np.abs(said[name].to_numpy(dtype=np.float64) - wanted)
+            return float((gaps <= 0.01 * max(float(wanted.std()), 1e-9)).mean())
     return float((said["prediction"].to_numpy() == before["prediction"].to_numpy()).mean())
 
 

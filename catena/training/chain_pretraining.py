@@ -58,6 +58,13 @@ def pretrained_body(
     body.load_state_dict(load_file(kept / _FINISHED / "model.safetensors"), strict=False)
 
 
+def texts_of(data: Mapping[str, TrainingData]) -> JoinedTable:
+    """The training texts of all tails, and after them those without labels (`data.unlabelled`)."""
+    tables = {name: one.training for name, one in data.items()}
+    tables |= {f"{name}, unlabelled": one.unlabelled.training for name, one in data.items() if one.unlabelled}
+    return JoinedTable(tables)
+
+
 def _language_model(settings: Settings, folder: Path, device: Device, tokenizer: Any) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto as known
@@ -105,9 +112,7 @@ def _train(
     tokenizer: Any,
 ) -> None:
     chosen, training = settings.method.chain.pretraining, settings.training
-    tables = {name: one.training for name, one in data.items()}
-    tables |= {f"{name}, unlabelled": one.unlabelled.training for name, one in data.items() if one.unlabelled}
-    table = JoinedTable(tables)
+    table = texts_of(data)
     lengths = [length for part in table.tables.values() for length in part.lengths.tolist()]
     once = len(_plan(settings, lengths, 1.0))
     batches = _plan(settings, lengths, -(-chosen.steps // once))[: chosen.steps]
