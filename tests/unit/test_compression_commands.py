@@ -23,7 +23,7 @@ from catena.predictor import Predictor
 from catena.problems import HeadSpec
 from catena.settings import BackboneSettings, CompressionSettings
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
-from tests.tiny_model import LABELS, build_tiny_chain, build_tiny_model, tiny_card
+from tests.tiny_model import LABELS, build_tiny_chain, build_tiny_model, build_tiny_ranker, tiny_card
 from tests.tiny_project import write_records
 
 INT8 = CompressionSettings(quantize="int8")
@@ -135,6 +135,18 @@ def test_too_large_a_difference_stops_the_export(
     assert done.bytes < (exported / "model.onnx").stat().st_size
     with pytest.raises(ModelError, match=r"After rounding only .*% of the records are predicted as before"):
         export_onnx(model, tmp_path / "strict", records, quantize=True, agreement=1.0 + 1e-9)
+
+
+def test_scores_of_pairs_are_compared_as_numbers(tmp_path: Path) -> None:
+    from catena.compression.onnx import _agreement
+
+    predictor = Predictor.load(build_tiny_ranker(tmp_path / "ranker"), device="cpu", precision="float32")
+    pairs = pd.DataFrame({"query": ["wheat"] * 4, "item": ["ship", "wheat harvest", "bank", "the dollar"]})
+    table, features = predictor.read(pairs, clean=False)
+    logits = np.asarray(predictor._outputs(table, features))
+    for gap, wanted in ((1e-5, 1.0), (1.0, 0.0)):
+        outputs = dict(enumerate(logits + gap * logits.std()))
+        assert _agreement(predictor, table, features, outputs) == wanted
 
 
 def test_models_that_cannot_be_compressed_or_exported_get_a_sentence(
