@@ -49,7 +49,7 @@ class Predictor:
         self.device = choose_device(device, precision)
         backbone = get_backbone(card["backbone"]["type"])
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
-        self.method = get_method(MethodSettings.model_validate(card["method"]))
+        self.method = get_method(MethodSettings.model_validate(card.get("method", {})))
         if model is None:
             build = partial(
                 backbone.build,

@@ -64,7 +64,7 @@ def signature(card: Mapping[str, Any]) -> ModelSignature:
         for prefix, part, problem in solved
         for name, kind in problem.output_columns(part["label_names"])
     ]
-    method = get_method(MethodSettings.model_validate(card["method"]))
+    method = get_method(MethodSettings.model_validate(card.get("method", {})))
     outputs += [ColSpec("double", name) for name in method.extras]
     # which tails are asked, by commas; without it all are
     params = ParamSchema([ParamSpec("tails", "string", "")]) if tails else None

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from catena.cli import app
 from catena.data.preparation import prepare
 from catena.errors import DataError, ModelError, SettingsError
-from catena.explanation import words_of
+from catena.problems.pieces import words_of
 from catena.files import sha256_file
 from catena.generated import generate_records
 from catena.predictor import Predictor
