@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from catena.cli import app
 from catena.data.preparation import prepare
 from catena.errors import DataError, ModelError, SettingsError
-from catena.problems.pieces import words_of
 from catena.files import sha256_file
 from catena.generated import generate_records
 from catena.predictor import Predictor
 from catena.problems import get_problem
+from catena.problems.pieces import words_of
 from catena.settings import DecodingSettings, parse_settings
 from catena.token_shares import explain_by_shares, join_tokens, token_spans
 from catena.training.finetune import TrainingData, finetune
