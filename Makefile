@@ -33,7 +33,7 @@ run: setup ## Fetch data and backbone, run the whole chain, print how good the m
 	@$(BIN)/python flows/finetune.py
 
 test: setup ## All tests: end to end, integration, unit; in WORKERS processes
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 check: setup ## Lint, format, types, import rules, the manual
 	@$(BIN)/ruff check .

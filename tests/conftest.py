@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,17 +28,24 @@ settings.register_profile("catena", deadline=None)
 settings.load_profile("catena")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one process must run, where several do (`make test`).
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is not in use, nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests one process must run, where several do (`make test`).
 
-    Those of a module stay together, for what they share is built once for each process; so do all modules
-    that use the deployed run.
+    Those of a module stay together and in their order, for they tell one story or share what is built once
+    for each process; so do all modules that use the deployed run.
     """
-    deployed = {item.path for item in items if "deployed_run" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "deployed" if item.path in deployed else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    sources = {path: path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")}
+    deployed = {path.name for path, source in sources.items() if "deployed_run" in source}
+
+    class ByModule(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "deployed" if Path(module).name in deployed else module
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="session")
