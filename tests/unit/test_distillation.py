@@ -226,9 +226,9 @@ def test_a_model_that_a_training_cannot_begin_with_gets_a_sentence(
 
 
 def test_unchanged_needs_a_model_and_no_teacher() -> None:
-    with pytest.raises(SettingsError, match=r"`method.start` must name a model"):
+    with pytest.raises(SettingsError, match=r"so `start` must name a model"):
         method(name="unchanged")
-    with pytest.raises(SettingsError, match=r"has no use for `method.distillation.teacher`"):
+    with pytest.raises(SettingsError, match=r"has no use for `distillation.teacher`"):
         method(name="unchanged", start="a", distillation={"teacher": "b"})
 
 

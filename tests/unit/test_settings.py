@@ -39,8 +39,6 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ({"data": {"source": "hub:a/b"}}, "`revision` is required with a `hub:` source"),
         ({"backbone": {"source": "hub:a/b"}}, "`revision` is required with a `hub:` source"),
         ({"training": {"class_weights": {"a": 0}}}, "class weights must be above 0"),
-        ({"method": {"name": "unchanged"}}, "so `start` must name a model"),
-        ({"method": {"name": "unchanged", "start": "m", "distillation": {"teacher": "t"}}}, "trains nothing"),
         ({"method": {"distillation": {"tail": "t"}}}, "is that of a `distillation.teacher`; name one"),
         ({"method": {"name": "density", "density": {"objective": "generative"},
                      "distillation": {"teacher": "t"}}}, "generative does not tell labels apart"),
