@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import describe
-from catena.explanation import Explanation, explain, without
+from catena.explanation import Explanation, explain
 from catena.files import write_json
 from catena.predictor import Predictor
 from catena.token_shares import explain_by_shares
@@ -65,7 +65,7 @@ def measure(predictor: Predictor, record: dict[str, Any], seed: int, occlusion: 
     for way, ranked in orders(explanation, occluded, seed + zlib.crc32(str(record["id"]).encode())):
         for share in SHARES:
             gone = ranked[: round(share * len(ranked))]
-            tables.append(without(whole, *(explanation.pieces[at] for at in gone)))
+            tables.append(predictor.problem.without(whole, *(explanation.pieces[at] for at in gone)))
             ways.append(way)
     answers = predictor.predict(pd.concat(tables, ignore_index=True), clean=False)
     right = (answers["prediction"] == record[target]).to_numpy(dtype=float)

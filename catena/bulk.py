@@ -91,12 +91,6 @@ def predict_file(
     return BulkResult(predicted, skipped, first_reason)
 
 
-def write_table(target: Path, table: pd.DataFrame) -> None:
-    """Write one table; the name's ending chooses the format. Raises `DataError`."""
-    with write_tables(target) as write:
-        write(table)
-
-
 def estimated_records(source: Path, settings: DataSettings) -> int | None:
     """About how many records `source` holds, where that can be had quickly."""
     kind = file_format(source, settings.format)

@@ -271,7 +271,7 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the draws.")] = 0,
 ) -> None:
     """Write new texts of chosen labels, with a model of the method density."""
-    from catena.bulk import write_table
+    from catena.bulk import write_tables
     from catena.generated import generate_records
     from catena.predictor import Predictor
     from catena.settings import DecodingSettings
@@ -279,9 +279,10 @@ def generate(
     settings = DecodingSettings(
         strategy="sampling", temperature=temperature, top_p=top_p, max_new_tokens=most, seed=seed
     )
-    predictor = Predictor.load(_model_folder(model))
-    records = generate_records(predictor, classes or [], count, settings, confidence)
-    write_table(output, records)
+    with write_tables(output) as write:  # refuses a name before an hour of writing
+        predictor = Predictor.load(_model_folder(model))
+        records = generate_records(predictor, classes or [], count, settings, confidence)
+        write(records)
     asked = count * len(classes or predictor.label_names)
     print(f"{len(records):,} of {asked:,} records are in {output}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from catena.files import sha256_file
 CARD = "catena.json"
 #: All that was trained, where it is not part of the network's weights.
 ADAPTER = "adapter.safetensors"
+#: What methods find out and keep beside the network's weights, where they do.
+_BESIDE = ("density.json", "density.safetensors", "prompt.json", "prompt_vectors.safetensors")
 FORMAT = 1
 
 
@@ -66,7 +69,12 @@ def check_files(folder: Path, card: dict[str, Any]) -> None:
 
 
 def weights_sha256(card: dict[str, Any]) -> str:
-    """SHA-256 of the weights, the model's identity; of what was trained, where that lies apart."""
+    """SHA-256 of the weights, the model's identity; of what was trained, where that lies apart.
+
+    Where a method keeps more beside the weights, such as soft tokens or examples, it is of all their hashes.
+    """
     files = card["files"]
     value: str = files[ADAPTER if ADAPTER in files else "model.safetensors"]["sha256"]
+    if beside := [files[name]["sha256"] for name in _BESIDE if name in files]:
+        value = hashlib.sha256("".join([value, *beside]).encode()).hexdigest()
     return value

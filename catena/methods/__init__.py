@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from catena.errors import SettingsError
 from catena.methods.adalora import AdaLora
-from catena.methods.adapted import Adapted
 from catena.methods.base import HeadRequest, Method, Opening, Shares, Surroundings, Validation
 from catena.methods.bitfit import BitFit
 from catena.methods.bottleneck import Bottleneck
@@ -52,10 +51,10 @@ def get_method(settings: MethodSettings) -> Method:
 
     Raises `SettingsError` where it cannot be stored as is asked for.
     """
-    method = METHODS[settings.name]
-    if settings.store == "adapter" and not issubclass(method, Adapted):
+    method = METHODS[settings.name](settings)
+    if settings.store == "adapter" and not method.stores_adapter:
         raise SettingsError(
             f"`method.store` adapter says nothing to `method.name` {settings.name}, which moves weights of "
             "the network itself; set it to merged, or choose a parameter-efficient method."
         )
-    return method(settings)
+    return method

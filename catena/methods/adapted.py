@@ -42,6 +42,10 @@ class Adapted(Method):
     def whole(self) -> bool:
         return self.merges and self.settings.store == "merged"
 
+    @property
+    def stores_adapter(self) -> bool:
+        return True
+
     @abstractmethod
     def insert(
         self, model: PreTrainedModel, around: Surroundings, stored: Mapping[str, torch.Tensor] | None

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _FILE, _TENSORS = "density.json", "density.safetensors"
 _SETS = "multi-label-classification"
-#: Methods that stand before a text themselves; soft tokens are what density has in their place.
-_PREFIXED = frozenset({"prefix_tuning", "prompt_tuning"})
+#: Methods that do not adapt what is below: soft tokens stand in the place of prefixes; one trains nothing.
+_UNFIT = frozenset({"prefix_tuning", "prompt_tuning", "unchanged"})
 #: Spread of what the logarithm of the temperature is taken to be beforehand: few validation records that are
 #: all right must not make a model certain.
 _SPREAD = 2.0
@@ -69,11 +69,15 @@ class Density(Method):
         name = self.settings.density.adapt
         if name == "soft_tokens_only":
             return _Frozen(self.settings)
-        known = [key for key in METHODS if METHODS[key].heads is None and key not in _PREFIXED]
+        known = [key for key in METHODS if METHODS[key].heads is None and key not in _UNFIT]
         if name not in known:
             known = ["soft_tokens_only", *known]
             raise SettingsError(f"`method.density.adapt` is {name!r}; choose one of {', '.join(known)}.")
         return METHODS[name](self.settings)
+
+    @property
+    def stores_adapter(self) -> bool:
+        return self.inner.stores_adapter
 
     def check(self, problem: str, head: Head) -> None:
         super().check(problem, head)
@@ -140,12 +144,17 @@ class Density(Method):
     def loss(
         self, outputs: Any, labels: torch.Tensor, of_logits: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
+        """The objective, and what the method of the language model below adds to any loss."""
         share = self.generative
-        cost: torch.Tensor = outputs.cost.mean()
-        if share == 1.0:
-            return cost
-        told_apart = of_logits(outputs.logits)
-        return told_apart if share == 0.0 else share * cost + (1.0 - share) * told_apart
+
+        def objective(logits: torch.Tensor) -> torch.Tensor:
+            cost: torch.Tensor = outputs.cost.mean()
+            if share == 1.0:
+                return cost
+            told_apart = of_logits(logits)
+            return told_apart if share == 0.0 else share * cost + (1.0 - share) * told_apart
+
+        return self.inner.loss(outputs, labels, objective)
 
     def learning_rates(self, model: PreTrainedModel) -> Mapping[str, float]:
         rates = {f"network.{name}": rate for name, rate in self.inner.learning_rates(model.network).items()}
@@ -153,11 +162,26 @@ class Density(Method):
             rates["soft_tokens"] = self.settings.density.soft_tokens_rate
         return rates
 
+    def undecayed(self, model: PreTrainedModel) -> frozenset[str]:
+        return frozenset(f"network.{name}" for name in self.inner.undecayed(model.network))
+
+    def begin(self, model: PreTrainedModel, steps: int, epoch_ends: Sequence[int]) -> None:
+        self.inner.begin(model.network, steps, epoch_ends)
+
+    def rest(self, model: PreTrainedModel) -> None:
+        self.inner.rest(model.network)
+
     def before_step(self, model: PreTrainedModel, step: int, steps: int) -> None:
         self.inner.before_step(model.network, step, steps)
 
     def after_step(self, model: PreTrainedModel, step: int, steps: int) -> None:
         self.inner.after_step(model.network, step, steps)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.inner.state()
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.inner.restore(state)
 
     # -- after training ------------------------------------------------------------------------
 

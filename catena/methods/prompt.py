@@ -147,7 +147,7 @@ class Prompt(Method):
         """The examples to show, or the pool in which similar ones are sought."""
         from catena.methods.prompt_answering import answer_examples
         from catena.methods.prompt_examples import check_number, draw
-        from catena.methods.prompt_network import text_examples, word_examples
+        from catena.methods.prompt_network import label_of, text_examples, word_examples
 
         settings = self.settings.prompt
         if not settings.shots or around.training is None:
@@ -157,7 +157,7 @@ class Prompt(Method):
         similar = settings.choice == "similar"
         count = settings.pool if similar else settings.shots
         if around.problem == "classification":
-            labels = [int(around.training[row]["labels"]) for row in range(len(around.training))]
+            labels = [label_of(around.training[row]) for row in range(len(around.training))]
             chosen = draw(labels, count, settings.choice == "balanced", chance)
             return text_examples(asker, [around.training[row] for row in chosen])
         # words and windows are examples, so records are drawn first, and of what they hold again

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
@@ -137,10 +138,16 @@ def tokens_of(values: Any) -> list[int]:
     return [int(value) for value in values]
 
 
+def label_of(record: Mapping[str, Any]) -> int:
+    """The number of a record's label; where it has a probability for each, of the likeliest."""
+    label = record["labels"]
+    return int(np.argmax(label)) if np.ndim(label) else int(label)
+
+
 def text_examples(asker: Asker, records: Sequence[Mapping[str, Any]]) -> list[Example]:
     """Records of a classification as examples."""
     return [
-        Example({"text": stripped(asker, tokens_of(record["input_ids"]))}, int(record["labels"]))
+        Example({"text": stripped(asker, tokens_of(record["input_ids"]))}, label_of(record))
         for record in records
     ]
 

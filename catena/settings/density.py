@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from catena.settings.group import Fraction, Group
+
+_SLOT = re.compile(r"\{(\w+)\}")
 
 
 class DensitySettings(Group):
@@ -37,8 +40,9 @@ class DensitySettings(Group):
     )
     adapt: str = Field(
         "full",
-        description="Which weights of the language model move: `full`, `top_layers` (as many as "
-        "`method.layers`), `soft_tokens_only`, or another method that adapts a plain network.",
+        description="Which weights of the language model move: `full`, `top_layers`, `gradual`, `lora` or "
+        "another parameter-efficient method but prefixes and prompts, each by its own settings; or none, "
+        "`soft_tokens_only`.",
     )
     objective: Literal["generative", "hybrid", "discriminative"] = Field(
         "hybrid",
@@ -105,6 +109,12 @@ class DensitySettings(Group):
             raise ValueError(
                 "nothing stands for a label: `template` is empty and `soft_tokens` is 0; give one of them"
             )
+        for setting, words in (("template", self.template), ("absent", self.absent)):
+            if strange := [slot for slot in _SLOT.findall(words) if slot != "label"]:
+                raise ValueError(
+                    f"`{setting}` has the slot {{{strange[0]}}}, but only {{label}} is filled in: the text "
+                    "always follows"
+                )
         if self.absent.strip() and "{label}" not in self.absent:
             raise ValueError("`absent` has no `{label}`, so it says the same of every label")
         if self.adapt == "soft_tokens_only" and not self.soft_tokens:

@@ -87,7 +87,8 @@ class MethodSettings(Group):
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:
         by_layer = ("full", "top_layers", "gradual")
-        if self.layer_decay != 1.0 and self.name not in by_layer:
+        moves = self.density.adapt if self.name == "density" else self.name
+        if self.layer_decay != 1.0 and moves not in by_layer:
             raise ValueError(f"`layer_decay` says nothing to {self.name}; it is for {', '.join(by_layer)}")
         if self.cache and self.name != "top_layers":
             raise ValueError(

@@ -326,6 +326,7 @@ def test_of_three_labels_a_share_is_against_the_mixture_of_the_others_as_the_tex
         ),
         ({"template": ""}, "nothing stands for a label: `template` is empty and `soft_tokens` is 0"),
         ({"template": "A text:"}, "`template` has no `{label}`"),
+        ({"template": "{label}: {text}"}, "`template` has the slot {text}, but only {label} is filled in"),
         ({"absent": "A text:"}, "`absent` has no `{label}`"),
         ({"adapt": "soft_tokens_only"}, "`adapt` is soft_tokens_only and `soft_tokens` is 0"),
         ({"prior": {"good": 1.5, "bad": 0.5}}, "every share must be above 0 and below 1"),
@@ -343,6 +344,16 @@ def test_weights_of_labels_mean_nothing_where_labels_are_not_told_apart() -> Non
     for training in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
         with pytest.raises(SettingsError, match=r"says nothing to `method\.density\.objective` generative"):
             parse_settings({"method": method, "training": training})
+
+
+def test_a_teacher_teaches_nothing_where_labels_are_not_told_apart() -> None:
+    method = {"name": "density", "distillation": {"teacher": "models/other"}}
+    parse_settings({"method": method})
+    method["density"] = {"objective": "generative"}
+    with pytest.raises(
+        SettingsError, match=r"teacher` says nothing to `method\.density\.objective` generative"
+    ):
+        parse_settings({"method": method})
 
 
 @pytest.mark.parametrize(

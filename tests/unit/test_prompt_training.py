@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from catena.backbones import get_backbone
-from catena.errors import ModelError
+from catena.errors import ModelError, SettingsError
 from catena.files import sha256_file
 from catena.methods.base import HeadRequest
+from catena.methods.prompt_network import label_of
 from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.problems.features import encode_texts
@@ -248,3 +249,14 @@ def test_a_damaged_memory_is_said_in_one_sentence(causal: Path, tmp_path: Path) 
             lambda folder, head: get_backbone("pretrained").load(causal, head, attention="eager"),
             Surroundings("classification", HeadSpec("sequence-classification", TOPICS)),
         )
+
+
+def test_of_a_pseudo_label_with_probabilities_an_example_shows_the_likeliest() -> None:
+    assert label_of({"labels": np.array([0.1, 0.7, 0.2])}) == 1
+    assert label_of({"labels": 2}) == 2
+
+
+def test_a_prompt_has_no_use_for_a_teacher() -> None:
+    method = {"name": "prompt", "prompt": {"template": CLOZE}, "distillation": {"teacher": "models/other"}}
+    with pytest.raises(SettingsError, match="prompt trains nothing, so it has no use for"):
+        parse_settings({"method": method})
