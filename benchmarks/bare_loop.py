@@ -25,9 +25,9 @@ from catena.settings import TrainingSettings, load_settings
 from catena.training.averaging import WeightAverage
 from catena.training.batches import PAD_TO, plan_inference
 from catena.training.devices import Device, choose_device
-from catena.training.engine import evaluation_steps
 from catena.training.finetune import TrainingData, class_weights, plan_for
 from catena.training.optimizers import build_optimizer, build_schedule
+from catena.training.timetable import evaluation_steps
 
 
 @torch.inference_mode()

@@ -88,7 +88,7 @@ def train(way: str, rate: float, options: argparse.Namespace, layout: Layout) ->
     """One training, in this process."""
     from catena.problems import get_problem
     from catena.training.finetune import TrainingData, finetune
-    from tasks.train import _card
+    from tasks.train import _card, _data_card
 
     settings = settings_for(way, rate, options)
     data = TrainingData.load(layout.tokenized, get_problem(settings.problem), settings.training.max_length)
@@ -101,7 +101,11 @@ def train(way: str, rate: float, options: argparse.Namespace, layout: Layout) ->
         backbone_folder=layout.backbone(settings.backbone.name),
         checkpoints=folder.with_suffix(".checkpoints"),
         target=folder,
-        card=_card(settings, data, f"{way} {rate:g}"),
+        card={
+            "problem": settings.problem.model_dump(),
+            **_data_card(settings, data),
+            **_card(settings, f"{way} {rate:g}"),
+        },
         on_row=lambda row: None,
         on_start=lambda device, plan: print(f"{way}, {rate:g}: {plan.steps} steps on {device}", flush=True),
     )
@@ -198,9 +202,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Train what is missing, test what is complete, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("CATENA_DATA", "../shared/data")) / "sst2"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of train.tsv, dev.tsv and test.tsv")
     parser.add_argument("--backbones", type=Path, default=ROOT / "models" / "backbones")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "catena-peft-methods")
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from catena.backbones import get_backbone
+from catena.backbones import build_network, get_backbone
 from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
 from catena.methods import Surroundings, get_method
 from catena.model_folder import check_files, read_card
 from catena.problems import Outputs, Written, get_problem
 from catena.problems.features import encode_texts
-from catena.settings import MethodSettings, ProblemSettings, TokenizationSettings
+from catena.settings import BackboneSettings, MethodSettings, ProblemSettings, TokenizationSettings
 from catena.training.batches import PAD_TO
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_tokens, run_batches
@@ -51,12 +51,8 @@ class Predictor:
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
         self.method = get_method(MethodSettings.model_validate(card.get("method", {})))
         if model is None:
-            build = partial(
-                backbone.build,
-                dropout=None,
-                attention=self.device.attention,
-                pooling=card["backbone"].get("pooling", "native"),
-            )
+            described = BackboneSettings.model_validate(card["backbone"])
+            build = partial(build_network, described, dropout=None, attention=self.device.attention)
             around = Surroundings(
                 self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
             )

@@ -20,11 +20,15 @@ VARIABLE = "CATENA_BACKBONES"
 
 @dataclass(frozen=True)
 class BaseReference:
-    """A backbone by `name`, `source` (as in `params.yaml`, with its revision), and SHA-256 of its weights."""
+    """A backbone by `name`, `source` (as in `params.yaml`, with its revision), and SHA-256 of its weights.
+
+    `bytes` is what these take.
+    """
 
     name: str
     source: str
     sha256: Mapping[str, str]
+    bytes: int
 
     @classmethod
     def of(cls, folder: Path, source: str) -> BaseReference:
@@ -35,7 +39,7 @@ class BaseReference:
                 f"`method.store` adapter needs a pretrained backbone to refer to, and {folder} holds no "
                 "weights; set it to merged."
             )
-        return cls(folder.name, source, hashes)
+        return cls(folder.name, source, hashes, sum((folder / name).stat().st_size for name in hashes))
 
     def write(self, folder: Path) -> None:
         text = json.dumps({"base": asdict(self)}, indent=2, ensure_ascii=False)
@@ -48,6 +52,7 @@ class BaseReference:
         try:
             base = json.loads(path.read_text(encoding="utf-8"))["base"]
             name, source, hashes = base["name"], base["source"], dict(base["sha256"])
+            size = int(base["bytes"])
         except FileNotFoundError:
             raise ModelError(
                 f"{path} is missing, so nobody knows which backbone the adapter is for."
@@ -56,7 +61,7 @@ class BaseReference:
             raise ModelError(f"{path} is damaged; fetch the model again.") from None
         if not isinstance(name, str) or Path(name).name != name or not hashes:
             raise ModelError(f"{path} is damaged; fetch the model again.")
-        return cls(name, str(source), {str(file): str(value) for file, value in hashes.items()})
+        return cls(name, str(source), {str(file): str(value) for file, value in hashes.items()}, size)
 
     def find(self, folder: Path) -> Path:
         """The backbone's folder on this machine, its weights checked, for an adapter in `folder`.

@@ -15,6 +15,7 @@ from catena.errors import RegistryError
 from catena.evaluation.base import Evaluation
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.layout import Layout
+from catena.methods.base_reference import base_of
 from catena.model_folder import read_card
 from catena.registry.gate import Check, Contender, Decision, Resampling, decide, floors
 from catena.registry.latency import ROUNDS, latencies
@@ -132,8 +133,10 @@ def stored_predictions(predictions: Predictions) -> bytes:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files of a model folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files of a model folder; with those of the backbone's weights where it needs one."""
+    base = base_of(folder)
+    own = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return own + (base.bytes if base is not None else 0)
 
 
 def hold_contests(

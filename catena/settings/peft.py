@@ -28,7 +28,8 @@ class PeftSettings(Group):
     alpha: float | None = Field(
         None,
         gt=0.0,
-        description="`lora`, `adalora`: an update counts `alpha / rank`; by default twice the rank.",
+        description="`lora`, `adalora`: an update counts `alpha / rank`, or `alpha / initial_rank`; by "
+        "default twice `rank`.",
     )
     dropout: OpenFraction = Field(0.0, description="`lora`, `adalora`: dropout on what an update reads.")
     rank_stabilized: bool = Field(

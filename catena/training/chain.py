@@ -6,26 +6,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from transformers import PreTrainedModel, set_seed
 
 from catena.backbones import Blueprint, get_backbone
 from catena.errors import ModelError, SettingsError
-from catena.files import complete_folder
 from catena.methods import HeadRequest, Surroundings
 from catena.methods.chain import Chain
 from catena.methods.chain_network import MARK, ChainNetwork
-from catena.model_folder import write_card
 from catena.problems import get_problem
 from catena.settings import Settings
 from catena.training.batches import Plan
-from catena.training.chain_engine import MEAN, ChainEngine, TrainedTail
+from catena.training.chain_engine import ChainEngine, TrainedTail
 from catena.training.chain_plan import JoinedTable, plan_chain
 from catena.training.chain_pretraining import pretrained_body
 from catena.training.chain_tails import check_tails
-from catena.training.devices import Device, choose_device
+from catena.training.devices import Device, training_device
 from catena.training.engine import Row
-from catena.training.finetune import Result, TrainingData, class_weights
+from catena.training.finetune import Result, TrainingData, class_weights, write_model
 
 _IMAGES = "image-classification"
 
@@ -48,9 +45,7 @@ def train_chain(
     """
     check_tails(settings)
     training, chosen = settings.training, settings.method.chain
-    device = choose_device(training.device, training.precision, training.attention)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = training_device(training)
     problems = {name: get_problem(settings.tail(name).problem) for name in data}
     heads = {name: problems[name].head(one.label_names) for name, one in data.items()}
     if training.packing:
@@ -94,15 +89,8 @@ def train_chain(
         on_row=on_row,
     )
     engine.fit()
-    with complete_folder(target) as partial:
-        method.save(engine.model.to("cpu"), partial)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
-        write_card(partial, card)
+    write_model(target, method, engine.model, tokenizer, card)
     engine.forget()
-    best = next(
-        (row for row in engine.curve if row["step"] == engine.best_step and f"validation_{MEAN}" in row), {}
-    )
     return Result(
         curve=engine.curve,
         best_step=engine.best_step,
@@ -110,9 +98,7 @@ def train_chain(
         device=device,
         trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         weights=sum(weight.numel() for weight in network.parameters()),
-        validation={
-            name.removeprefix("validation_"): value for name, value in best.items() if "validation_" in name
-        },
+        validation=engine.best,
     )
 
 

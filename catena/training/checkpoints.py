@@ -129,7 +129,8 @@ def trained_weights(model: torch.nn.Module, moving: Collection[str] | None = Non
     stored once.
     """
     moved = moving_weights(model) if moving is None else moving
-    frozen = {name for name, _ in model.named_parameters() if name not in moved}
+    # weights that are tied have several names, of which `moved` holds the first
+    frozen = {name for name, _ in model.named_parameters(remove_duplicate=False) if name not in moved}
     seen: set[int] = set()
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():

@@ -20,9 +20,6 @@ from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
@@ -48,14 +45,12 @@ from catena.training.frozen_outputs import STATES, Part, stacked_states
 from catena.training.inputs import network_inputs
 from catena.training.optimizers import build_optimizer, build_schedule
 from catena.training.teaching import FEATURE, TaughtTable, Teaching
+from catena.training.timetable import Timetable
 from catena.training.weighting import WEIGHT, weighted_mean
 
 Row = dict[str, float]
 #: Called with each row of the training curve as it is measured.
 OnRow = Callable[[Row], None]
-
-#: Rows of the training curve between which the loss is averaged, at most.
-_CURVE_ROWS = 500
 
 
 class Engine(Trainer):  # type: ignore[misc]
@@ -147,7 +142,7 @@ class Engine(Trainer):  # type: ignore[misc]
                 optimizer,
                 build_schedule(optimizer, settings, plan.steps, higher) if optimizer else None,
             ),
-            callbacks=[_Timetable(self)],
+            callbacks=[Timetable(self)],
         )
         self.loss_is_scaled_for_ga = True
 
@@ -380,55 +375,18 @@ class Engine(Trainer):  # type: ignore[misc]
         if self.best_step and (self.average or self.best_step != self.state.global_step):
             load_weights(self.model, self.folder / "best" / "model.safetensors")
 
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of the best weights on the validation part; none before any were measured."""
+        measured = (row for row in self.curve if row["step"] == self.best_step)
+        row = next((row for row in measured if f"validation_{self.metric}" in row), {})
+        return {
+            name.removeprefix("validation_"): value for name, value in row.items() if "validation_" in name
+        }
+
     def forget(self) -> None:
         """Remove the checkpoints of a finished training."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class _Timetable(TrainerCallback):  # type: ignore[misc]
-    """When to log, evaluate and save, and when it is the method's turn."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        plan, settings = engine.plan, engine.settings
-        self.log_every = max(1, plan.steps // _CURVE_ROWS)
-        self.evaluate_at = evaluation_steps(plan, settings.evaluations_per_epoch)
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        if self.engine.resumed_loss is not None:
-            loss, last = self.engine.resumed_loss
-            self.engine._tr_loss += loss
-            self.engine._globalstep_last_logged = last
-        self.engine.last_checkpoint = time.monotonic()
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.engine.method.before_step(self.engine.model, state.global_step, state.max_steps)
-
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.engine.method.after_step(self.engine.model, state.global_step, state.max_steps)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        step = state.global_step
-        if self.engine.average is not None:
-            self.engine.average.update(step)
-        control.should_log = step % self.log_every == 0 or step == state.max_steps
-        control.should_evaluate = step in self.evaluate_at
-        waited = time.monotonic() - self.engine.last_checkpoint
-        control.should_save = waited >= self.engine.settings.checkpoint_seconds
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        # the plan's end is no occasion of its own: its last step has been dealt with
-        control.should_log = control.should_evaluate = control.should_save = False
 
 
 def validation_metric(settings: TrainingSettings, problem: Problem) -> str:
@@ -438,13 +396,3 @@ def validation_metric(settings: TrainingSettings, problem: Problem) -> str:
         known = ", ".join(problem.validation_metric_names)
         raise SettingsError(f"`training.metric` {metric} is not one of {known}.")
     return metric
-
-
-def evaluation_steps(plan: Plan, per_epoch: int) -> frozenset[int]:
-    """Optimiser steps after which the validation part is measured; the last step always is one."""
-    steps: set[int] = {plan.steps}
-    before = 0
-    for end in plan.epoch_ends:
-        steps.update(before + round((end - before) * part / per_epoch) for part in range(1, per_epoch + 1))
-        before = end
-    return frozenset(step for step in steps if step > 0)

@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from catena import __version__
 from catena.backbones import get_backbone
@@ -20,12 +21,12 @@ from catena.compression.sample import Sample
 from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import SettingsError
 from catena.files import complete_folder
-from catena.methods import Surroundings, get_method
+from catena.methods import Method, Surroundings, get_method
 from catena.model_folder import read_card, write_card
 from catena.problems import Problem, get_problem
-from catena.settings import Settings, TrainingSettings
+from catena.settings import CompressionSettings, Settings, TrainingSettings
 from catena.training.batches import NOTHING_TO_TRAIN, Plan, plan_training
-from catena.training.devices import Device, choose_device
+from catena.training.devices import Device, training_device
 from catena.training.engine import Engine, Row
 from catena.training.frozen_outputs import Keeper, Part
 from catena.training.pseudo_labels import UnlabelledTable
@@ -144,10 +145,7 @@ def finetune(
     trained. Eight-bit weights come last.
     """
     training, compression = settings.training, settings.method.compression
-    device = choose_device(training.device, training.precision, training.attention)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling what PyTorch has not written yet costs 5% of the time and changes nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = training_device(training)
     set_seed(settings.seed)
     problem = get_problem(settings.problem)
     method = get_method(settings.method)
@@ -170,14 +168,9 @@ def finetune(
     )
     pad_token_id = 0 if tokenizer is None else int(tokenizer.pad_token_id)
     smaller: list[str] = []
-
-    def shrink(network: Any) -> None:
-        table = data.validation
-        sample = Sample.of(problem, table, table.lengths, pad_token_id, compression.records, device.kind)
-        smaller.extend(cut(network.to(device.kind), compression, sample))
-
+    prune = partial(_prune, compression, problem, data.validation, pad_token_id, device)
     if start is not None:
-        shrink(network)
+        smaller += prune(network)
         network.train()
     around = Surroundings(
         problem.name,
@@ -230,27 +223,15 @@ def finetune(
     notes = method.notes(engine.model)
     final = method.finish(engine.model)
     if start is None:
-        shrink(final)
+        smaller += prune(final)
     weights = count_weights(final) if smaller else weights
     smaller += round_off(final.to("cpu"), compression)
     measured = engine.measure(final) if smaller else {}
     if smaller or start is not None:
         before = None if start is None else read_card(start).get("compression")
         card = {**card, "compression": remembered(final, smaller, before)}
-    with complete_folder(target) as partial:
-        method.save(final.to("cpu"), partial)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
-        write_card(partial, card)
+    write_model(target, method, final, tokenizer, card)
     engine.forget()
-    validation = next(
-        (
-            {name.removeprefix("validation_"): value for name, value in row.items() if "validation_" in name}
-            for row in engine.curve
-            if row["step"] == engine.best_step and f"validation_{engine.metric}" in row
-        ),
-        {},
-    )
     gc.collect()
     return Result(
         curve=engine.curve,
@@ -259,9 +240,39 @@ def finetune(
         device=device,
         trainable=trainable if method.trains else 0,
         weights=weights,
-        validation=measured or validation,
+        validation=measured or engine.best,
         notes=notes | {f"smaller {number}": note for number, note in enumerate(smaller, 1)},
     )
+
+
+def write_model(
+    target: Path,
+    method: Method,
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    card: dict[str, Any],
+) -> None:
+    """Write the model folder `target`: what the method stores of the network, the tokenizer, the card."""
+    with complete_folder(target) as unfinished:
+        method.save(network.to("cpu"), unfinished)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(unfinished)
+        write_card(unfinished, card)
+
+
+def _prune(
+    settings: CompressionSettings,
+    problem: Problem,
+    validation: TokenTable,
+    pad_token_id: int,
+    device: Device,
+    network: PreTrainedModel,
+) -> list[str]:
+    """Prune `network` in place where that is wanted; one sentence for each kind of part that went."""
+    if not settings.prunes:
+        return []
+    sample = Sample.of(problem, validation, validation.lengths, pad_token_id, settings.records, device.kind)
+    return cut(network.to(device.kind), settings, sample)
 
 
 def class_weights(settings: TrainingSettings, data: TrainingData, problem: Problem) -> torch.Tensor | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from catena.backbones import Blueprint, get_backbone
+from catena.backbones import Blueprint, build_network, get_backbone
 from catena.compression.steps import check_plain
 from catena.errors import ModelError, SettingsError
 from catena.files import sha256_file
@@ -48,19 +48,14 @@ def first_network(
         network = get_backbone(settings.backbone.type).load(start, head, attention=attention)
         _set_dropout(network, settings.training.dropout)
         return network.train()
-    built = get_backbone(settings.backbone.type).build(
+    return build_network(
+        settings.backbone,
         backbone,
         head,
         dropout=settings.training.dropout,
         attention=attention,
-        pooling=settings.backbone.pooling,
         blueprint=Blueprint.of(settings.backbone, tokenizer),
     )
-    if settings.backbone.keep_layers is not None:
-        from catena.backbones.smaller import keep_layers
-
-        keep_layers(built, [layer - 1 for layer in settings.backbone.keep_layers])
-    return built
 
 
 def check_start(

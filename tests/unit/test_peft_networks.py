@@ -13,6 +13,7 @@ from catena.methods import Method, Surroundings, get_method
 from catena.methods.targets import chosen_layers, head_weights
 from catena.settings import MethodSettings
 from catena.settings.peft import PeftSettings
+from catena.training.checkpoints import trained_weights
 from tests.tiny_networks import NETWORKS, Tiny, logits, shaken, write_network
 
 METHODS = ("lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit")
@@ -183,6 +184,15 @@ def test_a_causal_network_that_no_prompt_can_be_put_before_is_refused() -> None:
     for name in ("prefix_tuning", "prompt_tuning"):
         with pytest.raises(SettingsError, match="does not fit the backbone"):
             method(name).prepare(network, around)
+
+
+def test_a_checkpoint_holds_what_trains_and_no_frozen_weight_under_another_name(
+    tiny: dict[str, Tiny],
+) -> None:
+    """GPT-2 writes with its embeddings, so this matrix has two names."""
+    model = method("lora").prepare(tiny["gpt2"].build(), tiny["gpt2"].around)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert all(".lora_" in name for name in trained_weights(model))
 
 
 def test_a_rank_above_a_layers_own_is_refused(tiny: dict[str, Tiny]) -> None:

@@ -79,7 +79,9 @@ def settings_for(method: str, store: str = "merged", **peft: Any) -> Settings:
     )
 
 
-def train(project: Path, settings: Settings, folder: Path, kill: int = 0) -> Result:
+def train(
+    project: Path, settings: Settings, folder: Path, kill: int = 0, start: Path | None = None
+) -> Result:
     """Train into `folder/model`; with `kill`, until that step has been recorded."""
     data = TrainingData.load(Layout(project).tokenized, get_problem(settings.problem))
 
@@ -106,6 +108,7 @@ def train(project: Path, settings: Settings, folder: Path, kill: int = 0) -> Res
         card=card,
         on_row=on_row,
         on_start=lambda device, plan: None,
+        start=start,
     )
 
 
@@ -219,6 +222,7 @@ def test_an_adapter_names_its_base_by_name_source_and_hash(project: Path, stored
         "name": "tiny",
         "source": "folder:backbone",
         "sha256": {"model.safetensors": sha256_file(weights)},
+        "bytes": weights.stat().st_size,
     }
 
 
@@ -291,8 +295,8 @@ def _widened(file: Path) -> None:
         (_widened, "adapter.safetensors", r"shape \(3, 25\), but the network needs \(3, 24\)"),
         (Path.unlink, "adapter.safetensors", "adapter.safetensors is missing"),
         (lambda file: file.write_text("{}"), "adapter.json", "adapter.json is damaged"),
-        (lambda file: file.write_text('{"base": {"name": "../x", "source": "", "sha256": {"a": "b"}}}'),
-         "adapter.json", "adapter.json is damaged"),
+        (lambda file: file.write_text(file.read_text().replace('"tiny"', '"../x"')), "adapter.json",
+         "adapter.json is damaged"),
         (Path.unlink, "adapter.json", "adapter.json is missing"),
     ],
 )  # fmt: skip
@@ -318,6 +322,38 @@ def test_a_network_from_scratch_is_no_base_of_an_adapter(tmp_path: Path) -> None
         method.prepare(network, own.around)
 
 
+def test_an_adapter_for_some_of_the_layers_finds_them_again(project: Path, tmp_path: Path) -> None:
+    folders = {}
+    for store in ("merged", "adapter"):
+        settings = settings_for("lora", store)
+        backbone = settings.backbone.model_copy(update={"keep_layers": (2,)})
+        # in the project, where its backbone is looked for
+        folders[store] = project / "models" / f"cut-{store}"
+        train(project, settings.model_copy(update={"backbone": backbone}), folders[store])
+    merged, adapter = (Predictor.load(folders[store] / "model", device="cpu") for store in folders)
+    assert len(adapter.model.encoder.encoder.layer) == 1
+    pd.testing.assert_frame_equal(merged.predict(TEXTS), adapter.predict(TEXTS), atol=1e-5, rtol=1e-5)
+
+
+def test_a_merged_network_is_trained_on_and_rounded_like_any_other(
+    project: Path, stored: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = settings_for("lora")
+    method = settings.method.model_dump() | {"start": "models/merged", "compression": {"quantize": "int8"}}
+    hardly = settings.training.model_copy(update={"learning_rate": 1e-9, "epochs": 1.0})
+    settings = settings.model_copy(
+        update={"method": MethodSettings.model_validate(method), "training": hardly}
+    )
+    train(project, settings, tmp_path, start=stored["merged"])
+    assert read_card(tmp_path / "model")["compression"]["int8"]
+    before, after = (
+        Predictor.load(folder, device="cpu") for folder in (stored["merged"], tmp_path / "model")
+    )
+    pd.testing.assert_frame_equal(before.predict(TEXTS), after.predict(TEXTS), atol=0.02, rtol=0.02)
+    with pytest.raises(SettingsError, match="lora with `store` adapter is stored in a form of its own"):
+        train(project, settings, tmp_path / "again", start=stored["adapter"])
+
+
 # -- registry ------------------------------------------------------------------------------------------
 
 
@@ -336,6 +372,14 @@ def test_mlflow_serves_an_adapter_where_its_base_is_found(
     served = pyfunc.load_model(str(tmp_path / "packaged")).predict(pd.DataFrame({"text": TEXTS}))
     wanted = Predictor.load(stored["adapter"]).predict(TEXTS)
     assert served["prediction"].tolist() == wanted["prediction"].tolist()
+
+
+def test_the_gate_counts_the_weights_that_an_adapter_needs(project: Path, stored: dict[str, Path]) -> None:
+    from catena.registry.contest import folder_size
+
+    weights = Layout(project).backbone("tiny") / "model.safetensors"
+    own = sum(file.stat().st_size for file in stored["adapter"].iterdir())
+    assert folder_size(stored["adapter"]) == own + weights.stat().st_size > folder_size(stored["merged"])
 
 
 def test_the_lineage_says_that_a_version_is_an_adapter(project: Path, stored: dict[str, Path]) -> None:

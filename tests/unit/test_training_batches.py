@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catena.training.batches import PAD_TO, plan_inference, plan_training
-from catena.training.engine import evaluation_steps
+from catena.training.timetable import evaluation_steps
 
 lengths_lists = st.lists(st.integers(1, 200), min_size=1, max_size=300)
 
