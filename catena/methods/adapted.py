@@ -46,10 +46,6 @@ class Adapted(Method):
     def stores_adapter(self) -> bool:
         return True
 
-    @property
-    def whole(self) -> bool:
-        return self.merges and self.settings.store == "merged"
-
     @abstractmethod
     def insert(
         self, model: PreTrainedModel, around: Surroundings, stored: Mapping[str, torch.Tensor] | None

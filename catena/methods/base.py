@@ -140,11 +140,6 @@ class Method(ABC):
         """Whether what it learns can be stored apart from the backbone (`method.store` adapter)."""
         return False
 
-    @property
-    def whole(self) -> bool:
-        """Whether what is stored is the network itself, so that it can be made smaller and trained on."""
-        return type(self).load is Method.load and type(self).save is Method.save
-
     @classmethod
     def example(cls, problem: str) -> dict[str, object]:
         """What `method` must say for this problem beside its name, where the labels are one and two."""
