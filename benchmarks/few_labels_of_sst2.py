@@ -1,6 +1,6 @@
 """The files of `presets/sst2-few-labels.yaml`: a few labelled sentences of SST-2, and the rest.
 
-    python -m benchmarks.few_labels_of_sst2 ../shared/data/sst2 data/raw/sst2-few
+    python -m benchmarks.few_labels_of_sst2 FOLDER data/raw/sst2-few
 
 Draws `--count` sentences of each class into few.tsv (seed 0); rest.tsv holds all others, with the labels that
 only tell how many pseudo-labels are right.

@@ -1,6 +1,6 @@
 """Do few labels go further with unlabelled text, altered copies, or a choice of what to label?
 
-    python -m benchmarks.less_labelling --data ../shared/data
+    python -m benchmarks.less_labelling --data FOLDER
 
 Two questions, on SST-2 and Financial PhraseBank (75% agreement), with all-MiniLM-L6-v2, mean-pooled:
 

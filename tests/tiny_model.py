@@ -55,6 +55,36 @@ def build_tiny_ranker(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def build_tiny_chain(folder: Path, *, seed: int = 0) -> Path:
+    """Write a complete model folder of a chain with the tails `topics` and `moods`, untrained."""
+    import torch
+    from transformers import AutoModel
+
+    from catena.methods import HeadRequest
+    from catena.methods.chain_network import ChainNetwork
+    from catena.settings import ChainSettings
+
+    build_tiny_model(folder, seed=seed)
+    heads = {
+        "topics": HeadRequest("sequence-classification", LABELS),
+        "moods": HeadRequest("sequence-classification", ("glad", "sad")),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        body = AutoModel.from_pretrained(folder, attn_implementation="eager")
+        network = ChainNetwork(body, heads, ChainSettings(), pooling="native", dropout=None)
+    network.save(folder)
+    card = read_card(folder)
+    own = ("problem", "label_names", "tokenization", "cleaning", "columns")
+    tails = {
+        name: {key: card[key] for key in own} | {"label_names": list(head.label_names)}
+        for name, head in heads.items()
+    }
+    kept = {name: value for name, value in card.items() if name not in (*own, "format", "files")}
+    write_card(folder, kept | {"method": {"name": "chain"}, "tails": tails})
+    return folder
+
+
 def tiny_card(labels: tuple[str, ...], fingerprint: str) -> dict[str, object]:
     """What the model folder says about itself besides its files."""
     return {

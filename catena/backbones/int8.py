@@ -10,6 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 _LARGEST = 127
+#: Whether inputs are rounded to seven bits. Without the instructions for it, a processor adds products of
+#: eight bits in pairs of sixteen, where large ones would be cut off.
+_COARSER = not torch.cpu._is_vnni_supported()
 
 
 def quantized_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,9 +29,9 @@ def quantized_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class Int8Linear(nn.Module):
     """A linear layer of int8 weights.
 
-    On a CPU inputs are quantised too, to eight bits between the least and the greatest of the batch
-    (dynamic quantisation), and PyTorch's integer kernels multiply; elsewhere weights are brought back to
-    the inputs' type first.
+    On a CPU inputs are quantised too, to eight bits (seven where the processor is an older one) between the
+    least and the greatest of the batch (dynamic quantisation), and PyTorch's integer kernels multiply;
+    elsewhere weights are brought back to the inputs' type first.
     """
 
     weight: torch.Tensor
@@ -60,7 +63,7 @@ class Int8Linear(nn.Module):
             return functional.linear(inputs, weight, bias)
         if self._packed is None:
             self._packed = _packed(self.weight, self.scale, self.bias)
-        result: torch.Tensor = torch.ops.quantized.linear_dynamic(inputs.float(), self._packed, False)
+        result: torch.Tensor = torch.ops.quantized.linear_dynamic(inputs.float(), self._packed, _COARSER)
         return result
 
     def _apply(self, *arguments: Any, **options: Any) -> Any:

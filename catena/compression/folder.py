@@ -20,7 +20,7 @@ from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import DataError, ModelError, SettingsError
 from catena.files import check_replaceable, complete_folder, sha256_file
 from catena.methods import get_method
-from catena.model_folder import CARD, write_card
+from catena.model_folder import CARD, read_card, write_card
 from catena.predictor import Predictor
 from catena.settings import CompressionSettings, MethodSettings
 from catena.training.embedding import row_lengths, run_batches
@@ -85,8 +85,9 @@ def compress_folder(
     if settings.quantize == "none" and not settings.prunes:
         raise SettingsError("Nothing is to be done; give `--quantize`, `--prune-heads` or `--prune-layers`.")
     check_replaceable(target, (CARD,), (source,))
+    method = get_method(MethodSettings.model_validate(read_card(source)["method"]))
+    check_plain(method)
     predictor = Predictor.load(source, device="cpu", precision="float32")
-    check_plain(get_method(MethodSettings.model_validate(predictor.card["method"])))
     labelled = None if records is None else read_labelled(records, predictor).head(10 * settings.records)
     sample = None if labelled is None else _sample(predictor, labelled, settings.records)
     before = _figures(predictor, source, labelled)
@@ -98,7 +99,6 @@ def compress_folder(
         "of": {"fingerprint": card["fingerprint"], "card_sha256": sha256_file(source / CARD)}
     }
     own["fingerprint"] = _fingerprint(own, settings)
-    method = get_method(MethodSettings.model_validate(card["method"]))
     with complete_folder(target) as partial:
         for name in card["files"]:
             if name not in _NETWORK_FILES and not name.endswith(".safetensors"):

@@ -21,6 +21,7 @@ from catena.compression.folder import read_labelled
 from catena.compression.sample import as_rows
 from catena.errors import ModelError, SettingsError
 from catena.files import check_replaceable, complete_folder, write_json
+from catena.model_folder import read_card, weights_sha256
 from catena.predictor import Predictor
 from catena.training.embedding import row_lengths
 
@@ -84,6 +85,11 @@ def export_onnx(
     `ModelError` where the network cannot be exported or says something else than before.
     """
     check_replaceable(target, (DESCRIPTION, NETWORK), (source,))
+    if "tails" in read_card(source):
+        raise SettingsError(
+            "A chain answers several questions at once and is not exported; let its tails teach students "
+            "(`method.distillation.teacher`), and export those."
+        )
     predictor = Predictor.load(source, device="cpu", precision="float32")
     problem = predictor.problem
     if problem.generates:
@@ -127,7 +133,7 @@ def export_onnx(
                 f"{agreement:.1%} (`--agreement`); nothing was written."
             )
         _copy_tokenizer(predictor, partial)
-        write_json(partial / DESCRIPTION, _description(predictor, names, source, quantize))
+        write_json(partial / DESCRIPTION, _description(predictor, names, quantize))
         size = file.stat().st_size
     return Exported(size, len(inputs), difference, same, quantize)
 
@@ -227,10 +233,11 @@ def _agreement(
     given: Any = rows if rows[0].ndim > 1 else np.stack(rows)
     said = predictor.problem.predictions(given, records, dict(features), predictor.label_names)
     before = predictor.predict(records, clean=False)
-    if "value" in said:  # numbers: the same to a hundredth of what they vary by
-        spread = max(float(before["value"].std() or 0.0), 1e-9)
-        close = (said["value"].to_numpy() - before["value"].to_numpy()) / spread
-        return float((np.abs(close) < 0.01).mean())
+    for name in ("value", "score"):  # numbers: the same to a hundredth of what they vary by
+        if name in said:
+            wanted = before[name].to_numpy(dtype=np.float64)
+            gaps = np.abs(said[name].to_numpy(dtype=np.float64) - wanted)
+            return float((gaps <= 0.01 * max(float(wanted.std()), 1e-9)).mean())
     return float((said["prediction"].to_numpy() == before["prediction"].to_numpy()).mean())
 
 
@@ -257,7 +264,7 @@ def _copy_tokenizer(predictor: Predictor, folder: Path) -> None:
             shutil.copyfile(predictor.folder / name, folder / name)
 
 
-def _description(predictor: Predictor, names: Sequence[str], source: Path, quantized: bool) -> dict[str, Any]:
+def _description(predictor: Predictor, names: Sequence[str], quantized: bool) -> dict[str, Any]:
     card = predictor.card
     return {
         "problem": card["problem"],
@@ -270,5 +277,5 @@ def _description(predictor: Predictor, names: Sequence[str], source: Path, quant
         "opset": OPSET,
         "int8": quantized,
         "fingerprint": card["fingerprint"],
-        "weights_sha256": card["files"]["model.safetensors"]["sha256"],
+        "weights_sha256": weights_sha256(card),
     }

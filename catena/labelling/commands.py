@@ -39,6 +39,7 @@ def label_next(
         ),
     ] = StrategyName.margin,
     model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
+    tail: Annotated[str | None, typer.Option(help="Of a chain, the tail that is to learn.")] = None,
     known: Annotated[
         list[Path] | None,
         typer.Option(
@@ -82,7 +83,7 @@ def label_next(
             check_present(path)
     if output.resolve() == source.resolve():
         raise SettingsError("`--output` is the input itself; name another file.")
-    predictor = Predictor.load(_model_folder(model))
+    predictor = Predictor.load(_model_folder(model), tail=tail)
     check_strategy(predictor, strategy.value)
     columns = dict(predictor.card["columns"])
     columns |= predictor.problem.asked_columns(columns)
@@ -90,7 +91,7 @@ def label_next(
     reading = {"columns": columns, "encoding": encoding, "delimiter": delimiter, "format": written}
     settings = parse_settings({"data": reading}, "options").data
     plain = parse_settings({"data": {"columns": columns}}, "options").data
-    there = Known.gather(predictor, _prepared(), known or [], plain)
+    there = Known.gather(predictor, _prepared(tail), known or [], plain)
     with record_progress(f"reading {source.name}", estimated_records(source, settings)) as advance:
         chosen = choose(
             predictor,
@@ -119,11 +120,12 @@ def label_next(
     print("Fill in the labels, put the file beside the training file and name it in `data.labelled`.")
 
 
-def _prepared() -> Path | None:
-    """The prepared parts of the project at hand, if there is one."""
+def _prepared(tail: str | None) -> Path | None:
+    """The prepared parts of the project at hand, if there is one; of a chain, those of the `tail`."""
     from catena.layout import Layout
 
     try:
-        return Layout.find().prepared
+        folder = Layout.find().prepared
     except SettingsError:
         return None
+    return folder / tail if tail else folder

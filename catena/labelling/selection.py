@@ -92,7 +92,8 @@ def label_next(
     """Write the `count` most useful records of `source` to `target`, the most useful first.
 
     Columns are the inputs under their own names, that of the label, empty, those in `keep`, and `row`
-    (1-based data row in `source`), `score` and `reason`. `settings` say how `source` is written. Records
+    (1-based data row in `source`), `score` and `reason` (`chosen_score` and so on, where one of the others
+    has that name). `settings` say how `source` is written. Records
     that are `known` are left out with their near duplicates, and no two near duplicates are chosen.
     `diversity` and `mixed` compare at most `most` records, drawn by a hash of their text where the file has
     more; memory grows with that number and with `count`, not with the file. Raises `DataError`, or
@@ -101,6 +102,10 @@ def label_next(
     check_strategy(predictor, strategy)
     problem = predictor.problem
     alone = strategy in _BY_THEMSELVES
+    if not alone and count > most:
+        raise SettingsError(
+            f"`--count` is {count:,}, and only {most:,} records are compared (`--most`); raise that number."
+        )
     pool = Pool(10 * count + 1_000 if alone else most)
     counts = {"read": 0, "known": 0, "skipped": 0}
     for shown, clean in _records(predictor, source, settings, keep, counts, on_progress):
@@ -237,10 +242,13 @@ def _write(
     for name in keep:
         if name not in written and name in table:
             written[name] = table[name]
-    written = written.assign(
-        row=[one.row for one in chosen],
-        score=[round(one.score, 6) for one in chosen],
-        reason=[one.reason for one in chosen],
+    told = pd.DataFrame(
+        [(one.row, round(one.score, 6), one.reason) for one in chosen], columns=COLUMNS, index=written.index
     )
+    for name in COLUMNS:
+        free = name
+        while free in written:
+            free = f"chosen_{free}"
+        written[free] = told[name]
     with write_tables(target) as write:
         write(written)

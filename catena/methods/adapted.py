@@ -39,12 +39,12 @@ class Adapted(Method):
         self._base: BaseReference | None = None
 
     @property
-    def stores_adapter(self) -> bool:
-        return True
-
-    @property
     def whole(self) -> bool:
         return self.merges and self.settings.store == "merged"
+
+    @property
+    def stores_adapter(self) -> bool:
+        return True
 
     @abstractmethod
     def insert(

@@ -131,14 +131,14 @@ class Method(ABC):
         return True
 
     @property
-    def stores_adapter(self) -> bool:
-        """Whether what it learns can be stored apart from the backbone (`method.store` adapter)."""
-        return False
-
-    @property
     def whole(self) -> bool:
         """Whether what is stored is the network itself, so that it can be made smaller and trained on."""
         return type(self).load is Method.load and type(self).save is Method.save
+
+    @property
+    def stores_adapter(self) -> bool:
+        """Whether what it learns can be stored apart from the backbone (`method.store` adapter)."""
+        return False
 
     @classmethod
     def example(cls, problem: str) -> dict[str, object]:

@@ -19,5 +19,9 @@ class Unchanged(Method):
     def trains(self) -> bool:
         return False
 
+    @classmethod
+    def example(cls, problem: str) -> dict[str, object]:
+        return {"start": "models/one"}
+
     def prepare(self, model: PreTrainedModel, around: Surroundings) -> PreTrainedModel:
         return model.requires_grad_(True)

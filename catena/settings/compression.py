@@ -17,7 +17,7 @@ class DistillationSettings(Group):
         description="Model that teaches: models:/NAME/3, models:/NAME@champion, or a model folder (relative "
         "to the project); it must give probabilities for the same classes. Nothing: no teacher.",
     )
-    tail: str | None = Field(None, description="Of a teacher that is a chain, the tail that teaches.")
+    tail: str | None = Field(None, description="Of a chain that teaches, the tail that is asked.")
     temperature: float = Field(
         2.0,
         ge=0.1,

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from catena.settings.data import DataSettings, PreparationSettings
 from catena.settings.group import Fraction, Group, OpenFraction, SafeName
-from catena.settings.method import MethodSettings
+from catena.settings.method import NOT_TRAINED, MethodSettings
 from catena.settings.network import BackboneSettings, TokenizationSettings
 from catena.settings.self_training import SelfTrainingSettings
 from catena.settings.tails import TailEvaluationSettings, WholeProblemSettings
@@ -316,14 +316,39 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
-    def _what_is_unchanged_is_there(self) -> Settings:
-        name = self.method.name
-        if name == "unchanged" and self.method.start is None:
-            raise ValueError("`method.name` unchanged trains nothing, so `method.start` must name a model")
-        if name in ("unchanged", "prompt") and self.method.distillation.teacher is not None:
+    def _what_has_no_label_is_learned_from(self) -> Settings:
+        tails = (self.problem.tails or {}).values()
+        if not any(data.unlabelled for data in (self.data, *(tail.data for tail in tails))):
+            return self
+        if tails and not self.method.chain.pretraining.steps:
             raise ValueError(
-                f"`method.name` {name} trains nothing, so it has no use for `method.distillation.teacher`; "
+                "a chain learns from the texts of `data.unlabelled` only in its pretraining; set "
+                "`method.chain.pretraining.steps`, or leave them out"
+            )
+        if self.method.name in NOT_TRAINED:
+            raise ValueError(
+                f"`method.name` {self.method.name} trains nothing, so it has no use for `data.unlabelled`; "
                 "leave that out or choose another method"
+            )
+        if self.method.distillation.teacher is not None:
+            raise ValueError(
+                "`method.distillation.teacher` is asked about labelled records alone; leave it out where "
+                "`data.unlabelled` is learned from"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_left_out_where_they_can_be(self) -> Settings:
+        if self.backbone.keep_layers is None:
+            return self
+        if self.problem.tails:
+            raise ValueError(
+                "`backbone.keep_layers` is for models of one problem, not for chains; leave it out"
+            )
+        if self.method.store == "adapter":
+            raise ValueError(
+                "`method.store` adapter refers to the whole backbone, and `backbone.keep_layers` leaves some "
+                "of it out; set `store` to merged"
             )
         return self
 

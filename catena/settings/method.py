@@ -14,6 +14,9 @@ from catena.settings.layers import GradualSettings
 from catena.settings.peft import PeftSettings
 from catena.settings.prompt import PromptSettings
 
+#: Methods by which no weight moves.
+NOT_TRAINED = ("prompt", "unchanged")
+
 
 class MethodSettings(Group):
     """Which weights move."""
@@ -105,6 +108,26 @@ class MethodSettings(Group):
         for field, given in asked.items():
             if given:
                 raise ValueError(f"`{field}` is for models of one problem, and `name` is chain; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_are_learned_from(self) -> MethodSettings:
+        if self.name == "unchanged" and self.start is None:
+            raise ValueError("`name` unchanged trains nothing, so `start` must name a model")
+        if self.distillation.teacher is None:
+            if self.distillation.tail is not None:
+                raise ValueError("`distillation.tail` is that of a `distillation.teacher`; name one")
+            return self
+        if self.name in NOT_TRAINED:
+            raise ValueError(
+                f"`name` {self.name} trains nothing, so it has no use for `distillation.teacher`; leave that "
+                "out or choose another method"
+            )
+        if self.name == "density" and self.density.objective == "generative":
+            raise ValueError(
+                "`density.objective` generative does not tell labels apart in training, so it has no use for "
+                "`distillation.teacher`; choose hybrid or discriminative"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Continued pretraining of a chain's backbone on the tails' own texts, with and without labels, as texts.
+"""Continued pretraining of a chain's backbone on the tails' own texts, labelled or not, without their labels.
 
 After Gururangan et al. 2020 (arXiv 2004.10964), who found that training on with the task's texts helps.
 """
@@ -58,6 +58,13 @@ def pretrained_body(
     body.load_state_dict(load_file(kept / _FINISHED / "model.safetensors"), strict=False)
 
 
+def texts_of(data: Mapping[str, TrainingData]) -> JoinedTable:
+    """The training texts of all tails, and after them those without labels (`data.unlabelled`)."""
+    tables = {name: one.training for name, one in data.items()}
+    tables |= {f"{name}, unlabelled": one.unlabelled.training for name, one in data.items() if one.unlabelled}
+    return JoinedTable(tables)
+
+
 def _language_model(settings: Settings, folder: Path, device: Device, tokenizer: Any) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto as known
@@ -105,7 +112,7 @@ def _train(
     tokenizer: Any,
 ) -> None:
     chosen, training = settings.method.chain.pretraining, settings.training
-    table = unlabelled_texts(data)
+    table = texts_of(data)
     lengths = [length for part in table.tables.values() for length in part.lengths.tolist()]
     once = len(_plan(settings, lengths, 1.0))
     batches = _plan(settings, lengths, -(-chosen.steps // once))[: chosen.steps]
@@ -148,13 +155,6 @@ def _train(
         if now - saved >= training.checkpoint_seconds and step + 1 < len(batches):
             save_checkpoint(folder, step + 1, **parts, state={"step": step + 1}, texts={})
             saved = time.monotonic()
-
-
-def unlabelled_texts(data: Mapping[str, TrainingData]) -> JoinedTable:
-    """The tails' training texts, and those they have without labels."""
-    tables = {name: one.training for name, one in data.items()}
-    more = {f"{name} unlabelled": one.unlabelled.training for name, one in data.items() if one.unlabelled}
-    return JoinedTable(tables | more)
 
 
 def _plan(settings: Settings, lengths: list[int], epochs: float) -> list[list[int]]:

@@ -87,11 +87,6 @@ def self_train(
             on_start=on_start, **others,
         )  # fmt: skip
     check_method(get_method(settings.method), settings.training.self_training)
-    if settings.method.distillation.teacher is not None:
-        raise SettingsError(
-            "`method.distillation.teacher` is asked about labelled records alone; leave it out where "
-            "`data.unlabelled` is learned from."
-        )
     rounds = _Rounds(settings, data, data.unlabelled, checkpoints)
 
     def fit(number: int, learning: Settings, records: TrainingData, before: int) -> Result:
@@ -117,7 +112,7 @@ def self_train(
         shutil.copytree(rounds.model(best.number), partial, dirs_exist_ok=True)
         own = {name: value for name, value in read_card(partial).items() if name not in ("format", "files")}
         write_card(partial, own | {"self_training": told})
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    rounds.forget()
     training = settings.training
     return Result(
         curve=[row for one in done for row in one.curve],
@@ -151,6 +146,12 @@ class _Rounds:
     def model(self, number: int) -> Path:
         """The model folder of a round that is complete."""
         return self._folder / f"round-{number}-model"
+
+    def forget(self) -> None:
+        """Remove everything, the last round's end first: what is killed meanwhile finds all that it needs."""
+        for number in reversed(range(self._chosen_by.rounds + 1)):
+            (self._folder / f"round-{number}.json").unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(
         self, fit: Callable[[int, Settings, TrainingData, int], Result]

@@ -92,10 +92,33 @@ class TaughtTable:
         return {**self._table[row], FEATURE: self._logits[row]}
 
 
+def taught_card(card: Mapping[str, Any], tail: str | None) -> Mapping[str, Any]:
+    """What a model's card says of what teaches: of the model, or of the `tail` asked where it is a chain.
+
+    Raises `SettingsError` where there is no such tail, or none is named.
+    """
+    tails = card.get("tails")
+    if tails is None:
+        if tail is not None:
+            raise SettingsError(
+                "`method.distillation.teacher` is no chain, so it has no tails; leave "
+                "`method.distillation.tail` out."
+            )
+        return card
+    if tail not in tails:
+        has = "does not say which" if tail is None else f"names {tail!r}, which is none"
+        raise SettingsError(
+            f"`method.distillation.teacher` is a chain with the tails {', '.join(tails)}, and "
+            f"`method.distillation.tail` {has} of them."
+        )
+    return {**card, **tails[tail]}
+
+
 def check_teacher(card: Mapping[str, Any], problem: Problem, label_names: Sequence[str]) -> str:
     """How the classes' probabilities add up (one of `KINDS`).
 
-    Raises `SettingsError` where the teacher solves another problem, or knows other classes.
+    `card` is that of the teacher, or of its tail (`taught_card`). Raises `SettingsError` where it solves
+    another problem, or knows other classes.
     """
     teacher = get_problem(ProblemSettings.model_validate(card["problem"]))
     kind = KINDS.get(problem.head(label_names).kind)
@@ -138,37 +161,18 @@ def learn_from(
     Kept in `cache`, by the teacher's `identity` and the records' identifiers, which are hashes of their
     content. Raises `DataError` where the texts are not those that were tokenized.
     """
-    card = teaching_part(card, settings.tail)
-    kind = check_teacher(card, problem, label_names)
+    tail = settings.tail
+    kind = check_teacher(taught_card(card, tail), problem, label_names)
     ids = _identifiers(tokens)
-    digest = hashlib.sha256(
-        json.dumps([identity, settings.tail, list(label_names), ids]).encode()
-    ).hexdigest()
+    digest = hashlib.sha256(json.dumps([identity, tail, list(label_names), ids]).encode()).hexdigest()
     file = cache / f"{digest[:32]}.arrow"
     logits = _cached(file, (len(ids), len(label_names)))
     if logits is None:
         texts = _inputs(records, problem, ids)
         print(f"asking the teacher about {len(texts):,} training records", flush=True)
-        logits = _ask(Predictor.load(teacher, tail=settings.tail), texts, label_names, kind)
+        logits = _ask(Predictor.load(teacher, tail=tail), texts, label_names, kind)
         _keep(file, logits)
     return Teaching(logits, kind, settings)
-
-
-def teaching_part(card: Mapping[str, Any], tail: str | None) -> Mapping[str, Any]:
-    """What the teacher's card says of what teaches: the whole model, or one tail of a chain."""
-    tails = card.get("tails")
-    if tails is None:
-        if tail is not None:
-            raise SettingsError(
-                f"`method.distillation.tail` is {tail}, but the teacher is no chain; leave it out."
-            )
-        return card
-    if tail not in tails:
-        raise SettingsError(
-            "`method.distillation.teacher` is a chain; name the tail that is to teach in "
-            f"`method.distillation.tail` ({', '.join(tails)})."
-        )
-    return {**card, **tails[tail]}
 
 
 def _ask(predictor: Predictor, texts: pd.DataFrame, label_names: Sequence[str], kind: str) -> np.ndarray:

@@ -104,6 +104,14 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda given: given["method"]["chain"].update(links=[{"after": 0}]),
         "`method.chain.links.0.after`: input should be greater than or equal to 1",
     ),
+    "texts without labels that nothing reads": (
+        lambda given: _tails(given)["topics"]["data"].update(unlabelled="more.csv"),
+        "a chain learns from the texts of `data.unlabelled` only in its pretraining",
+    ),
+    "layers left out": (
+        lambda given: given["backbone"].update(keep_layers=[1]),
+        "`backbone.keep_layers` is for models of one problem, not for chains",
+    ),
     "a metric for all": (
         lambda given: given["training"].update(metric="accuracy"),
         "a chain is judged by each tail's own metric",

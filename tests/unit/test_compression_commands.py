@@ -23,7 +23,7 @@ from catena.predictor import Predictor
 from catena.problems import HeadSpec
 from catena.settings import BackboneSettings, CompressionSettings
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
-from tests.tiny_model import LABELS, build_tiny_model, tiny_card
+from tests.tiny_model import LABELS, build_tiny_chain, build_tiny_model, build_tiny_ranker, tiny_card
 from tests.tiny_project import write_records
 
 INT8 = CompressionSettings(quantize="int8")
@@ -137,6 +137,18 @@ def test_too_large_a_difference_stops_the_export(
         export_onnx(model, tmp_path / "strict", records, quantize=True, agreement=1.0 + 1e-9)
 
 
+def test_scores_of_pairs_are_compared_as_numbers(tmp_path: Path) -> None:
+    from catena.compression.onnx import _agreement
+
+    predictor = Predictor.load(build_tiny_ranker(tmp_path / "ranker"), device="cpu", precision="float32")
+    pairs = pd.DataFrame({"query": ["wheat"] * 4, "item": ["ship", "wheat harvest", "bank", "the dollar"]})
+    table, features = predictor.read(pairs, clean=False)
+    logits = np.asarray(predictor._outputs(table, features))
+    for gap, wanted in ((1e-5, 1.0), (1.0, 0.0)):
+        outputs = dict(enumerate(logits + gap * logits.std()))
+        assert _agreement(predictor, table, features, outputs) == wanted
+
+
 def test_models_that_cannot_be_compressed_or_exported_get_a_sentence(
     model: Path, records: Path, tmp_path: Path
 ) -> None:
@@ -248,23 +260,45 @@ def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing(model: Path, small
     assert not list(small_disk.iterdir())
 
 
-def test_a_model_of_a_method_with_a_form_of_its_own_is_told_apart() -> None:
+def test_only_what_is_stored_as_a_whole_network_is_made_smaller(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from catena.compression.steps import check_plain
-    from catena.methods import Method, get_method
+    from catena.methods import get_method
     from catena.settings import MethodSettings
 
-    class Wrapped(Method):
-        name = "wrapped"
+    for name, store in (("full", "merged"), ("lora", "merged"), ("unchanged", "merged")):
+        check_plain(get_method(MethodSettings.model_construct(name=name, store=store)))
+    for name, store, message in (
+        ("lora", "adapter", "the method lora with `store` adapter is stored in a form of its own"),
+        ("prefix_tuning", "merged", "the method prefix_tuning is stored in a form of its own"),
+        ("density", "merged", "the method density is stored in a form of its own"),
+        ("pattern", "merged", "the method pattern is stored in a form of its own"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            check_plain(
+                get_method(
+                    MethodSettings.model_construct(**{**dict(MethodSettings()), "name": name, "store": store})
+                )
+            )
+    chain = build_tiny_chain(tmp_path / "chain")
+    for command, message in (
+        (["compress", "--quantize", "int8"], "the method chain is stored in a form of its own"),
+        (["export", "--records", str(records)], "A chain answers several questions at once"),
+    ):
+        failure = CliRunner().invoke(app, [*command, "--model", str(chain), "--output", str(tmp_path / "o")])
+        assert failure.exit_code == CatenaError.exit_code
+        assert message in failure.stderr
+    assert not (tmp_path / "o").exists()
 
-        def prepare(self, model, around):  # type: ignore[no-untyped-def]
-            return model
 
-        def load(self, folder, read, around):  # type: ignore[no-untyped-def]
-            return read(folder, around.head)
-
-    check_plain(get_method(MethodSettings(name="full")))
-    with pytest.raises(SettingsError, match="the method wrapped is stored in a form of its own"):
-        check_plain(Wrapped(MethodSettings()))
+def test_weights_that_adapters_were_merged_into_are_made_smaller(
+    model: Path, records: Path, tmp_path: Path
+) -> None:
+    merged = changed(model, tmp_path / "merged", method={"name": "lora"})
+    compress_folder(merged, tmp_path / "small", INT8, records)
+    said, wanted = (Predictor.load(folder).predict(["wheat"]) for folder in (tmp_path / "small", merged))
+    assert said["confidence"][0] == pytest.approx(wanted["confidence"][0], abs=0.01)
 
 
 def test_the_card_names_every_file(model: Path, tmp_path: Path) -> None:

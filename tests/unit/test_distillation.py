@@ -25,9 +25,9 @@ from catena.registry.predecessors import predecessors
 from catena.settings import DistillationSettings, ProblemSettings, Settings, parse_settings
 from catena.training.finetune import TrainingData, finetune, fingerprint
 from catena.training.starting import check_start
-from catena.training.teaching import Teaching, check_teacher, learn_from, teacher_loss, teaching_part
+from catena.training.teaching import Teaching, check_teacher, learn_from, taught_card, teacher_loss
 from catena.training.tokens import write_tokens
-from tests.tiny_model import LABELS, build_tiny_model
+from tests.tiny_model import LABELS, build_tiny_chain, build_tiny_model
 from tests.tiny_project import write_backbone, write_records
 
 PROBLEM = get_problem(ProblemSettings(name="classification"))
@@ -103,20 +103,6 @@ def test_the_teachers_probabilities_are_in_the_order_of_the_tokens_and_of_the_st
     np.testing.assert_allclose(chances, said, atol=1e-5)
 
 
-def test_of_a_chain_one_tail_teaches() -> None:
-    card = {
-        "tails": {"topics": CARD, "other": {**CARD, "label_names": ["a", "b"]}},
-        "method": {"name": "chain"},
-    }
-    with pytest.raises(SettingsError, match=r"is a chain; name the tail .* \(topics, other\)"):
-        teaching_part(card, None)
-    assert teaching_part(card, "topics")["label_names"] == list(LABELS)
-    with pytest.raises(
-        SettingsError, match=r"`method\.distillation\.tail` is topics, but the teacher is no chain"
-    ):
-        teaching_part(CARD, "topics")
-
-
 def test_the_teacher_is_asked_once(
     teacher: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +115,30 @@ def test_the_teacher_is_asked_once(
     file.write_bytes(file.read_bytes()[:100])
     again = ask(teacher, prepared, tmp_path)  # a cut-off cache is made anew
     np.testing.assert_array_equal(first.logits, again.logits)
+
+
+def test_a_tail_of_a_chain_teaches(prepared: Path, tmp_path: Path) -> None:
+    chain = build_tiny_chain(tmp_path / "chain", seed=3)
+    card = read_card(chain)
+
+    def taught(tail: str | None, labels: tuple[str, ...] = LABELS) -> np.ndarray:
+        return learn_from(
+            chain, "chain", card, PROBLEM, labels, prepared / "train.arrow", prepared / "train.parquet",
+            tmp_path / "cache", DistillationSettings(tail=tail),
+        ).logits  # fmt: skip
+
+    texts = pq.read_table(prepared / "train.parquet").to_pandas()["text"].tolist()[::-1]
+    said = Predictor.load(chain, tail="topics").predict(texts)[[f"p:{name}" for name in LABELS]]
+    np.testing.assert_allclose(torch.from_numpy(taught("topics")).softmax(-1), said, atol=1e-5)
+    assert taught("moods", ("sad", "glad")).shape == (24, 2)
+    with pytest.raises(SettingsError, match=r"chain with the tails topics, moods, and .* does not say which"):
+        taught(None)
+    with pytest.raises(SettingsError, match="names 'topic', which is none of them"):
+        taught("topic")
+    with pytest.raises(SettingsError, match=r"does not know the class 'grain'"):
+        taught("moods")
+    with pytest.raises(SettingsError, match="is no chain, so it has no tails"):
+        taught_card(CARD, "topics")
 
 
 def test_records_that_were_not_tokenized_get_a_sentence(
@@ -216,9 +226,9 @@ def test_a_model_that_a_training_cannot_begin_with_gets_a_sentence(
 
 
 def test_unchanged_needs_a_model_and_no_teacher() -> None:
-    with pytest.raises(SettingsError, match=r"`method.start` must name a model"):
+    with pytest.raises(SettingsError, match=r"so `start` must name a model"):
         method(name="unchanged")
-    with pytest.raises(SettingsError, match=r"has no use for `method.distillation.teacher`"):
+    with pytest.raises(SettingsError, match=r"has no use for `distillation.teacher`"):
         method(name="unchanged", start="a", distillation={"teacher": "b"})
 
 

@@ -24,7 +24,7 @@ from catena.model_folder import read_card, write_card
 from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.settings import DataSettings, ProblemSettings
-from tests.tiny_model import build_tiny_model, build_tiny_ranker
+from tests.tiny_model import build_tiny_chain, build_tiny_model, build_tiny_ranker
 
 WORDS = tuple(
     "wheat maize barley bank dollar yen vessel port cargo the of said in company after year week".split(" ")  # noqa: SIM905
@@ -248,3 +248,35 @@ def test_from_the_command_line_to_training_data(folder: Path, tmp_path: Path) ->
         done = runner.invoke(app, [*call, *wrong])
         assert done.exit_code == 2, done.output
         assert words in done.output
+
+
+def test_columns_of_the_users_own_are_not_written_over(folder: Path, tmp_path: Path) -> None:
+    """A label called score is to be filled in by a person."""
+    model = other_problem(folder, tmp_path / "model", columns={"text": "reason", "label": "score"}).folder
+    pd.DataFrame({"reason": texts(4), "place": list("abcd")}).to_csv(tmp_path / "in.csv", index=False)
+    call = ["label-next", "--model", str(model), "--input", str(tmp_path / "in.csv"), "--keep", "place"]
+    done = CliRunner().invoke(app, [*call, "--output", str(tmp_path / "out.jsonl")])
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert list(lines[0]) == ["reason", "score", "place", "row", "chosen_score", "chosen_reason"]
+    assert {line["score"] for line in lines} == {""}
+    assert {line["reason"] for line in lines} == set(texts(4))
+    assert {line["row"]: line["place"] for line in lines} == {1: "a", 2: "b", 3: "c", 4: "d"}
+
+
+def test_a_tail_of_a_chain_chooses_too(tmp_path: Path) -> None:
+    chain = build_tiny_chain(tmp_path / "chain")
+    source = table(tmp_path / "in.csv", texts(20))
+    call = ["label-next", "--model", str(chain), "--input", str(source), "--text", "body", "--count", "3"]
+    call += ["--output", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(app, [*call, "--tail", "moods"])
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv(tmp_path / "out.csv")["reason"].str.match("says (glad|sad),").all()
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 2
+    assert "the tails topics, moods; say which of them is meant (`--tail`)" in done.output
+    done = CliRunner().invoke(
+        app, [*call, "--tail", "moods", "--strategy", "mixed", "--count", "30", "--most", "10"]
+    )
+    assert done.exit_code == 2
+    assert "only 10 records are compared (`--most`)" in done.output

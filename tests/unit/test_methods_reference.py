@@ -8,6 +8,7 @@ from catena.errors import SettingsError
 from catena.methods import METHODS, get_method
 from catena.problems import PROBLEMS, HeadSpec
 from catena.settings import MethodSettings
+from catena.settings.method import NOT_TRAINED
 from docs import generate_methods
 
 
@@ -30,3 +31,10 @@ def test_a_method_that_names_its_heads_is_marked_for_those_alone(monkeypatch: py
     assert {first[name] for name in PROBLEMS if name != "regression"} == {"–"}
     with pytest.raises(SettingsError, match="does not fit the problem tagging"):
         get_method(MethodSettings()).check("tagging", HeadSpec("token-classification", ("O",)))
+
+
+def test_the_settings_know_which_methods_train_nothing() -> None:
+    """They refuse teachers and unlabelled records there, and may not import the methods."""
+    known = MethodSettings()
+    still = [name for name, method in METHODS.items() if not method(known).trains]
+    assert sorted(still) == sorted(NOT_TRAINED)

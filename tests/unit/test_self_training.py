@@ -18,7 +18,10 @@ from catena.errors import SettingsError
 from catena.evaluation.figures import curve_charts, round_starts
 from catena.evaluation.report import page_environment
 from catena.methods import get_method
-from catena.settings import MethodSettings, SelfTrainingSettings
+from catena.problems import get_problem
+from catena.settings import MethodSettings, ProblemSettings, SelfTrainingSettings
+from catena.training.chain_pretraining import texts_of
+from catena.training.finetune import TrainingData
 from catena.training.pseudo_labels import WithPseudoLabels, choose, class_counts
 from catena.training.self_training import check_method
 from catena.training.tokens import TokenTable, write_tokens
@@ -79,6 +82,16 @@ def test_pseudo_labelled_records_follow_the_labelled_ones(tmp_path: Path) -> Non
     assert [soft[row]["labels"].tolist() for row in range(3)] == [[0, 1], [1, 0], [0.25, 0.75]]
     assert soft.labels.tolist() == [1, 0]  # how frequent classes are is said by labelled records alone
     assert [soft[row]["weight"] for row in range(3)] == [1.0, 1.0, 0.5]
+
+
+def test_a_chains_pretraining_reads_texts_without_labels_too(tmp_path: Path) -> None:
+    for part, first in (("train", 5), ("validation", 6), ("unlabelled", 7)):
+        write_tokens(tmp_path / f"{part}.arrow", [{"input_ids": [[2, first, 3]], "labels": [0]}])
+    (tmp_path / "statistics.json").write_text("{}")
+    problem = get_problem(ProblemSettings(name="classification"))
+    pd.DataFrame({"given": [""]}).to_parquet(tmp_path / "given.parquet")
+    texts = texts_of({"topics": TrainingData.load(tmp_path, problem)})
+    assert [texts[row]["input_ids"].tolist()[1] for row in range(len(texts))] == [5, 7]
 
 
 def test_classes_are_counted_by_number_and_by_membership() -> None:
