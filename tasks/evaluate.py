@@ -48,8 +48,11 @@ def evaluate(settings: Settings, layout: Layout) -> dict[str, object]:
     evaluation.check_targets(test, predictor.label_names)
     checklist = None
     if suite is not None:
-        labels, source = settings.data.labels, str(settings.evaluation.behaviour)
-        checklist = Checklist(suite, problem, predictor.label_names, test, settings.seed, labels, source)
+        source = str(settings.evaluation.behaviour)
+        checklist = Checklist(
+            suite, problem, predictor.label_names, test, settings.seed, settings.data.labels, source,
+            (layout.root / source).parent,
+        )  # fmt: skip
     predicted = _predict(predictor, test)
     data = BaselineData(
         train=train,
@@ -112,7 +115,9 @@ def _check_slices(settings: Settings, test: pd.DataFrame) -> None:
 
 def _behaviour(settings: Settings, layout: Layout, problem: Problem) -> BehaviourSuite | None:
     name = settings.evaluation.behaviour
-    return None if name is None else load_behaviour(layout.root / name, problem.target_role)
+    if name is None:
+        return None
+    return load_behaviour(layout.root / name, problem.target_role, problem.perturbation())
 
 
 def _predict(predictor: Predictor, test: pd.DataFrame) -> pd.DataFrame:

@@ -17,12 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from catena.errors import SettingsError
-from catena.evaluation.perturbations import Perturbation
+from catena.evaluation.perturbations import Change, Perturbation
 
 _KINDS = ("minimum_functionality", "invariance", "direction")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -36,6 +44,12 @@ def _given(value: object) -> object:
     return value
 
 
+def _change(value: object, info: ValidationInfo) -> object:
+    """A perturbation of the kind that the problem at hand knows."""
+    kind: type[BaseModel] = (info.context or {}).get("perturbation", Perturbation)
+    return kind.model_validate(value)
+
+
 #: A record: its text, or a text for each input.
 Given = Annotated[str | dict[str, str], PlainValidator(_given)]
 #: The texts of a record's inputs, in the order of the problem's roles.
@@ -44,27 +58,30 @@ Record = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a problem, and those of them that are texts to be changed.
+    """The inputs of a problem, and those of them that can be changed.
 
-    `words` gives inputs as texts whose words can be changed, or `None` (`Problem.as_words`).
+    `words` gives inputs as texts whose words can be changed, or `None` (`Problem.as_words`). `read` gives
+    what the file has as a record holds it, which for pictures are their pixels (`Problem.read_written`).
     """
 
     roles: tuple[str, ...]
     worded: tuple[str, ...]
     words: Callable[[Mapping[str, str]], Mapping[str, str] | None] = lambda inputs: inputs
+    read: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda inputs: inputs
 
     def record(self, given: str | Mapping[str, str]) -> Record:
         """Raises `ValueError` where inputs are missing, or some are given that there are not."""
         if isinstance(given, str):
             if len(self.roles) > 1:
                 raise ValueError(f"has {given[:40]!r}, not a text for each input: {', '.join(self.roles)}")
-            return (given,)
+            given = {self.roles[0]: given}
         unknown = [role for role in given if role not in self.roles]
         missing = [role for role in self.roles if role not in given]
         if unknown or missing:
             what = f"has an input {unknown[0]!r}" if unknown else f"lacks the input {missing[0]!r}"
             raise ValueError(f"{what} in a record; the problem reads {', '.join(self.roles)}")
-        return tuple(given[role] for role in self.roles)
+        read = self.read(given)
+        return tuple(read[role] for role in self.roles)
 
     def completed(self, given: str | Mapping[str, str] | None, rest: str | Mapping[str, str]) -> Record:
         """The record that `rest` makes of `given`; a text is the one input that is missing there."""
@@ -89,7 +106,7 @@ class Inputs:
             raise ValueError(f"has {record[0][:40]!r}, which is no running text whose words can be changed")
         return words
 
-    def changed(self, record: Record, change: Perturbation, roles: Sequence[str], chance: Any) -> Record:
+    def changed(self, record: Record, change: Change, roles: Sequence[str], chance: Any) -> Record:
         """The record with a change made to the texts of some roles."""
         return tuple(
             change.apply(text, chance) if role in roles else text
@@ -187,7 +204,7 @@ class _Change(_Test):
 
     pairs: tuple[tuple[Given, Given], ...] = ()
     records: int = Field(0, ge=0, le=10_000)
-    perturbations: tuple[Perturbation, ...] = ()
+    perturbations: tuple[Annotated[Any, PlainValidator(_change)], ...] = ()
     #: Inputs that perturbations change; by default all that are texts.
     inputs: tuple[Text, ...] = ()
 
@@ -277,9 +294,12 @@ class BehaviourSuite(_Entry):
         return self
 
 
-def load_behaviour(path: Path, target: str = "label") -> BehaviourSuite:
+def load_behaviour(
+    path: Path, target: str = "label", perturbation: type[BaseModel] = Perturbation
+) -> BehaviourSuite:
     """Read a file of behaviour tests. The target may also stand under the name of its role, `target`.
 
+    `perturbation` reads the changes that the problem knows (`Problem.perturbation`, a `Change`).
     Raises `SettingsError`, naming the test and the entry, for anything that is not as described.
     """
     try:
@@ -305,7 +325,7 @@ def load_behaviour(path: Path, target: str = "label") -> BehaviourSuite:
             if isinstance(entry, dict) and target in entry and "label" not in entry:
                 entry["label"] = entry.pop(target)
     try:
-        return BehaviourSuite.model_validate(values)
+        return BehaviourSuite.model_validate(values, context={"perturbation": perturbation})
     except ValidationError as error:
         raise SettingsError(_sentence(error, values, path.name)) from None
 

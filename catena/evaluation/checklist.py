@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -57,6 +58,11 @@ class Failure:
     before: str | None
     expected: str
     found: str
+    #: Where inputs are pictures: the one before a change, if any, and the one asked about, as data URIs.
+    pictures: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "pictures" or value}
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,15 @@ class BehaviourResult:
     passed: bool
     failures: list[Failure]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "failures": [failure.as_dict() for failure in self.failures]}
+
 
 class Checklist:
     """The tests of a file, put to models of one problem.
 
-    `test` are the records of the test part; `names` is `data.labels`. Raises `SettingsError`, naming
+    `test` are the records of the test part; `names` is `data.labels`; files that tests name lie in `folder`.
+    Raises `SettingsError`, naming
     `source` and the test, for what makes no sense to the problem, or a label that the model does not know.
     """
 
@@ -90,11 +100,16 @@ class Checklist:
         seed: int,
         names: Mapping[str, str] | None = None,
         source: str = "behaviour tests",
+        folder: Path = Path(),
     ) -> None:
         self._problem = problem
         self._label_names = tuple(label_names)
         self._names = names
-        self._inputs = Inputs(problem.input_roles, problem.worded_roles(), problem.as_words)
+        self._folder = folder
+        #: What inputs are called in the file that are not written there themselves.
+        self._called: dict[str, str] = {}
+        self._inputs = Inputs(problem.input_roles, problem.worded_roles(), problem.as_words, self._read)
+        self._evaluation = problem.evaluation()
         every = zip(*(test[role].tolist() for role in problem.input_roles), strict=True)
         records = [words for one in every if (words := self._inputs.in_words(one)) is not None]
         self._questions = []
@@ -133,10 +148,15 @@ class Checklist:
                 "cases": total,
                 "passed_cases": passed_cases,
                 "pass_rate": passed_cases / total if total else 0.0,
-                "results": [asdict(result) for result in results],
+                "results": [result.as_dict() for result in results],
             }
         )
         return outcome
+
+    def _read(self, written: Mapping[str, str]) -> Mapping[str, str]:
+        read = self._problem.read_written(written, self._folder)
+        self._called |= {read[role]: text for role, text in written.items() if read[role] != text}
+        return read
 
     # -- questions --------------------------------------------------------------------------------
 
@@ -159,7 +179,7 @@ class Checklist:
         self._check_tolerance(test, isinstance(test, Invariance))
         unknown = [role for role in test.inputs if role not in self._inputs.worded]
         if unknown:
-            raise ValueError(f"changes the input {unknown[0]!r}, which is none of its texts")
+            raise ValueError(f"changes the input {unknown[0]!r}, which is none that can be changed")
         if test.records and not records:
             raise ValueError(
                 "draws `records` from the test part, none of which is running text whose words can be changed"
@@ -248,18 +268,26 @@ class Checklist:
                 return None
             words = self._problem.shown(before), self._shown(after)
         shown_before = self._excerpt(case.before) if case.before is not None else None
-        return Failure(self._excerpt(case.record), shown_before, *words)
+        asked = [record for record in (case.before, case.record) if record is not None]
+        return Failure(self._excerpt(case.record), shown_before, *words, pictures=self._pictures(asked))
+
+    def _pictures(self, records: Sequence[Record]) -> list[str]:
+        drawn = [
+            self._evaluation.picture(dict(zip(self._inputs.roles, record, strict=True))) for record in records
+        ]
+        return [picture for picture in drawn if picture is not None]
 
     def _shown(self, said: Row) -> str:
         sure = f" ({said['confidence']:.0%})" if "confidence" in said else ""
         return f"{self._problem.shown(said)}{sure}"
 
     def _excerpt(self, record: Record) -> str:
+        shown = [self._called.get(text) or self._problem.show([text])[0] for text in record]
         if len(record) == 1:
-            return excerpt(record[0], 300)
+            return excerpt(shown[0], 300)
         return " · ".join(
             f"{role}: {excerpt(text, 300 // len(record))}"
-            for role, text in zip(self._inputs.roles, record, strict=True)
+            for role, text in zip(self._inputs.roles, shown, strict=True)
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -55,6 +55,14 @@ def drop_word(text: str, chance: random.Random) -> str:
 PLAIN: dict[str, Callable[[str, random.Random], str]] = {
     change.__name__: change for change in (lowercase, uppercase, typo, drop_punctuation, drop_word)
 }
+
+
+class Change(Protocol):
+    """What changes one input of a record, as the record holds it; a problem says which changes it knows."""
+
+    def apply(self, text: str, chance: random.Random) -> str:
+        """The changed input; the same where there is nothing to change."""
+        ...
 
 
 class Perturbation(BaseModel):

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from catena.problems.pieces import InputPiece, divide, without
 if TYPE_CHECKING:
     import pandera.pandas as pa
     import torch
+    from pydantic import BaseModel
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
@@ -333,8 +335,21 @@ class Problem(ABC):
     # Explanations and behaviour tests know a problem by these; a `Row` holds inputs and prediction.
 
     def worded_roles(self) -> tuple[str, ...]:
-        """The inputs that are texts, so that words can be left out of them or changed."""
+        """The inputs that behaviour tests may change; where they are texts, words can be left out of them."""
         return self.input_roles
+
+    def perturbation(self) -> type[BaseModel]:
+        """What reads a change that behaviour tests make to an input (a `Change`); by default of words."""
+        from catena.evaluation.perturbations import Perturbation
+
+        return Perturbation
+
+    def read_written(self, inputs: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+        """Inputs as a file of behaviour tests in `folder` has them, as records hold them.
+
+        Raises `ValueError`, continuing a sentence about the test, for what cannot be read.
+        """
+        return inputs
 
     #: What a piece of an input is called that can be left out, and several.
     pieces_called: ClassVar[tuple[str, str]] = ("word", "words")

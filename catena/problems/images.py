@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from catena.data.images import read_picture
 from catena.data.pictures import (
     UnreadableImageError,
     as_text,
@@ -27,6 +28,7 @@ from catena.problems.patches import Patch, covered, patches
 if TYPE_CHECKING:
     import pandera.pandas as pa
     import torch
+    from pydantic import BaseModel
     from transformers import PreTrainedTokenizerBase
 
     from catena.data.cleaning import Cleaner
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ImageSettings, TokenizationSettings
+
+#: Why a path in a file of behaviour tests is refused.
+_OUTSIDE = "path outside the folder of the tests"
 
 
 class Images(Classification):
@@ -95,8 +100,22 @@ class Images(Classification):
         except UnreadableImageError as error:
             return described(given), str(error)
 
-    def worded_roles(self) -> tuple[str, ...]:
-        return ()
+    def perturbation(self) -> type[BaseModel]:
+        from catena.evaluation.picture_changes import PicturePerturbation
+
+        return PicturePerturbation
+
+    def read_written(self, inputs: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+        """Pictures by their paths below the folder of the tests, which DVC watches."""
+        given = inputs["image"]
+        inside = not Path(given).is_absolute() and ".." not in Path(given).parts
+        content, reason = read_picture(folder / given, folder) if inside else (b"", _OUTSIDE)
+        image = ""
+        if not reason:
+            image, reason = self._canonical(as_uri(content, given))
+        if reason:
+            raise ValueError(f"names the picture {(folder.name / Path(given)).as_posix()!r}: {reason}")
+        return {"image": image}
 
     pieces_called = ("patch", "patches")
 

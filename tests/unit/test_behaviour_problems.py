@@ -401,7 +401,7 @@ def test_words_of_conversations_are_changed_and_never_their_json(tmp_path: Path)
         (
             "ranking",
             "{name: t, kind: invariance, tolerance: 0.1, inputs: [text], records: 1, perturbations: [typo]}",
-            "changes the input 'text', which is none of its texts",
+            "changes the input 'text', which is none that can be changed",
         ),
     ],
 )
