@@ -205,6 +205,16 @@ def test_metrics_share_a_chart_where_they_share_a_scale() -> None:
     assert "curve-perplexity-" in charts[2]
 
 
+def test_failing_cases_of_images_are_shown_before_and_after() -> None:
+    source = example()
+    failure = source.metrics["behaviour"]["results"][0]["failures"][0]
+    failure["pictures"] = ["data:image/png;base64,AAAA", "data:image/png;base64,BBBB"]
+    text = render_report(source)
+    before, after = (text.index(f'src="{picture}"') for picture in failure["pictures"])
+    assert before < text.index("<span>→</span>", before) < after
+    assert '<th scope="col">Image</th><th scope="col">Expected</th>' in text
+
+
 def test_sections_without_a_source_are_left_out() -> None:
     bare = example()
     metrics = {key: value for key, value in bare.metrics.items() if key != "behaviour"}
