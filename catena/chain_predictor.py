@@ -183,8 +183,8 @@ class ChainPredictor:
         known = ", ".join(self.tails)
         if name is None:
             raise ModelError(
-                f"{self.folder} holds a chain with the tails {known}, and one of them must be meant; where "
-                "there is no `--tail`, take a model of one problem."
+                f"{self.folder} holds a chain with the tails {known}; say with `--tail` which of them is "
+                "meant, or where that is not there take a model of one problem."
             )
         if name not in self.tails:
             raise ModelError(f"The chain in {self.folder} has no tail {name!r}; it has {known}.")

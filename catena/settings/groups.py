@@ -308,11 +308,6 @@ class Settings(Group):
                         f"`training.{name}` says nothing to `method.density.objective` generative, which "
                         f"does not tell labels apart in training; set it to {unused}, or choose hybrid"
                     )
-            if self.method.distillation.teacher is not None:
-                raise ValueError(
-                    "`method.distillation.teacher` says nothing to `method.density.objective` generative, "
-                    "which does not tell labels apart in training; leave it out, or choose hybrid"
-                )
         return self
 
     @model_validator(mode="after")

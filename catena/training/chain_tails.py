@@ -15,9 +15,6 @@ def check_tails(settings: Settings) -> None:
     """
     if settings.training.packing:
         raise SettingsError("params.yaml: `training.packing` is not there for chains; leave it off.")
-    if settings.backbone.keep_layers is not None:
-        raise SettingsError("params.yaml: `backbone.keep_layers` is not there for chains; leave it out.")
-    pretrains = settings.method.chain.pretraining.steps > 0
     for name, tail in (settings.problem.tails or {}).items():
         problem = get_problem(tail.problem)
         try:
@@ -28,9 +25,4 @@ def check_tails(settings: Settings) -> None:
             raise SettingsError(
                 f"params.yaml: `backbone.type` {settings.backbone.type} is made from scratch, and a chain of "
                 "texts shares a pretrained backbone; set it to pretrained."
-            )
-        if tail.data.unlabelled is not None and not pretrains:
-            raise SettingsError(
-                f"params.yaml: `problem.tails.{name}.data.unlabelled`: a chain reads records without labels "
-                "only in `method.chain.pretraining`; set its `steps`, or leave the file out."
             )

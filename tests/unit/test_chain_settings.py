@@ -169,17 +169,12 @@ def test_a_problem_that_cannot_be_a_tail_is_refused_before_any_work(
     ("change", "message"),
     [
         (lambda given: given["training"].update(packing=True), "`training.packing` is not there for chains"),
-        (lambda given: given["backbone"].update(keep_layers=[1]), "`backbone.keep_layers` is not there"),
         (
             lambda given: (
                 given["backbone"].update(type="recurrent", source="scratch"),
                 given.update(tokenization={"tokenizer": "characters"}),
             ),
             "`backbone.type` recurrent is made from scratch, and a chain of texts shares a pretrained",
-        ),
-        (
-            lambda given: _tails(given)["topics"]["data"].update(unlabelled="more.csv"),
-            "`problem.tails.topics.data.unlabelled`: a chain reads records without labels only in",
         ),
     ],
 )

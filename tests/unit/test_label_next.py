@@ -274,7 +274,7 @@ def test_a_tail_of_a_chain_chooses_too(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "out.csv")["reason"].str.match("says (glad|sad),").all()
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 2
-    assert "the tails topics, moods; say which of them is meant (`--tail`)" in done.output
+    assert "holds a chain with the tails topics, moods" in done.output
     done = CliRunner().invoke(
         app, [*call, "--tail", "moods", "--strategy", "mixed", "--count", "30", "--most", "10"]
     )
