@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.explanations import draw
 from benchmarks.machine import describe
 from catena.explanation import Explanation, explain
 from catena.files import write_json
@@ -104,20 +105,6 @@ def summary(found: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
     }
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Accuracy over the part of the words that is removed, as SVG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for (way, curve), style in zip(result["accuracy"].items(), ("o-", "s--", "^:", "d-."), strict=False):
-        axes.plot([100 * share for share in result["removed"]], curve, style, label=way)
-    axes.set(xlabel="words removed (%)", ylabel="accuracy", ylim=(0, 1.02))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, format="svg", metadata={"Date": None})
-
-
 def main() -> None:
     """Explain some texts, delete their words, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -160,7 +147,7 @@ def main() -> None:
             }
             write_json(path, result)
             print(f"progress step={number}/{len(records)}", flush=True)
-    draw(result, path.with_suffix(".svg"))
+    draw(result["removed"], result["accuracy"], "accuracy", path.with_suffix(".svg"))
     shown = {
         name: result[name] for name in ("records", "accuracy", "support", "random_minus_largest_accuracy")
     }

@@ -17,7 +17,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,15 @@ def summary(found: Sequence[dict[str, list[float]]], seed: int) -> dict[str, Any
     }
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """The three curves as SVG."""
+def draw(shares: Sequence[float], curves: Mapping[str, Sequence[float]], what: str, path: Path) -> None:
+    """What is left (`what`) over the part of the words that is removed, a curve for each way, as SVG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for way, style in zip(ORDERS, ("o-", "s--", "^:"), strict=True):
-        axes.plot([100 * share for share in result["shares"]], result["curves"][way], style, label=way)
-    axes.set(xlabel="words removed (%)", ylabel="probability of the predicted class", ylim=(0, 1.02))
+    for (way, curve), style in zip(curves.items(), ("o-", "s--", "^:", "d-."), strict=False):
+        axes.plot([100 * share for share in shares], curve, style, label=way)
+    axes.set(xlabel="words removed (%)", ylabel=what, ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, format="svg", metadata={"Date": None})
@@ -137,7 +137,8 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     target = options.output / f"explanations-{options.name}.json"
     target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    draw(result, target.with_suffix(".svg"))
+    what = "probability of the predicted class"
+    draw(result["shares"], result["curves"], what, target.with_suffix(".svg"))
     print(
         json.dumps({name: result[name] for name in ("records", "curves", "random_minus_largest")}, indent=2)
     )

@@ -5,7 +5,6 @@ Imports of libraries that take long to load stay inside the commands, so that `-
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +15,13 @@ from typer.core import TyperGroup
 from catena import __version__
 from catena.compression import commands as compression_commands
 from catena.errors import CatenaError, SettingsError
+from catena.explanation_command import explain
 from catena.knowledge import commands as knowledge_commands
 from catena.labelling import commands as labelling_commands
+from catena.model_choice import chosen_folder, project
 
 if TYPE_CHECKING:
-    from catena.layout import Layout
-    from catena.settings import Settings
+    pass
 
 
 class _Commands(TyperGroup):
@@ -42,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From labelled text to a model in production: see the manual in docs/.",
 )
+app.command()(explain)
 app.command()(knowledge_commands.ask)
 app.command()(compression_commands.compress)
 app.command()(compression_commands.export)
@@ -62,15 +63,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _project() -> tuple[Settings, Layout]:
-    """The project at hand and its settings."""
-    from catena.layout import Layout
-    from catena.settings import load_settings
-
-    layout = Layout.find()
-    return load_settings(layout.params), layout
 
 
 @app.command()
@@ -124,7 +116,7 @@ def fetch(
     if listed:
         print_packages({**PACKAGES, **INSTALLED})
         return
-    settings, layout = _project()
+    settings, layout = project()
     for folder in (fetch_data(settings, layout), fetch_backbone(settings, layout)):
         print(f"{folder.relative_to(layout.root)} is complete")
 
@@ -179,74 +171,11 @@ def predict(
     from catena.inputs import given_records
     from catena.terminal import print_predictions
 
-    predictor = load_predictor(_model_folder(model))
+    predictor = load_predictor(chosen_folder(model))
     predictor = predictor.only(tails) if tails else predictor
     records = pd.DataFrame(given_records(texts or [], assigned or [], predictor.problem.input_roles))
     read = records.map(predictor.problem.read_argument)
     print_predictions(records, predictor.predict(read), as_json)
-
-
-@app.command()
-def explain(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to explain.")] = None,
-    assigned: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="ROLE=TEXT", help="One input of a model that reads several."),
-    ] = None,
-    about: Annotated[
-        str | None,
-        typer.Option("--class", help="Explain what speaks for this class instead of what is predicted."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="As for `catena predict`.")] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            help="`shares`: what each word adds to the score, where the model knows (then the default); "
-            "`tokens`: the same of each token; `occlusion`: each word left out in turn."
-        ),
-    ] = None,
-    page: Annotated[Path | None, typer.Option("--html", help="Write a page for one text or image.")] = None,
-    picture: Annotated[Path | None, typer.Option("--png", help="Draw the heat map of one image.")] = None,
-    most: Annotated[
-        int, typer.Option(min=8, max=10_000, help="Most predictions; longer texts are divided into as many.")
-    ] = 256,
-    tail: Annotated[str | None, typer.Option(help="Of a chain, the tail to explain.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
-) -> None:
-    """Which words, or patches of an image, carry a prediction: what each adds, or what is lost without it."""
-    if not (texts or assigned):
-        raise SettingsError("Give a text, or `--set role=text` for each input of a model that reads several.")
-    if (page or picture) and len(texts or [""]) > 1:
-        raise SettingsError("`--html` and `--png` show one record; explain the others by themselves.")
-    from catena.explanation import explain as ask
-    from catena.explanation_pictures import write_picture
-    from catena.explanation_views import print_explanation, write_page
-    from catena.inputs import given_records
-    from catena.predictor import Predictor
-    from catena.terminal import console
-    from catena.token_shares import explain_by_shares, has_shares
-
-    if by not in (None, "shares", "tokens", "occlusion"):
-        raise SettingsError(f"`--by` {by} is not one of shares, tokens, occlusion.")
-    folder = _model_folder(model)
-    # In full precision: effects of single words are small.
-    predictor = Predictor.load(folder, precision="float32", tail=tail)
-    for record in given_records(texts or [], assigned or [], predictor.problem.input_roles):
-        record = {role: predictor.problem.read_argument(text) for role, text in record.items()}
-        if by == "occlusion" or (by is None and not has_shares(predictor)):
-            explanation = ask(predictor, record, about=about, most_predictions=most)
-        else:
-            explanation = explain_by_shares(predictor, record, about, by_token=by == "tokens")
-        if as_json:
-            print(json.dumps(explanation.as_dict(), ensure_ascii=False))
-        else:
-            print_explanation(explanation, console())
-        if page is not None:
-            write_page(explanation, page, str(predictor.card.get("name") or folder.name))
-            print(f"The page is in {page}", file=sys.stderr)
-        if picture is not None:
-            write_picture(explanation, picture)
-            print(f"The picture is in {picture}", file=sys.stderr)
 
 
 @app.command()
@@ -280,7 +209,7 @@ def generate(
         strategy="sampling", temperature=temperature, top_p=top_p, max_new_tokens=most, seed=seed
     )
     with write_tables(output) as write:  # refuses a name before an hour of writing
-        predictor = Predictor.load(_model_folder(model))
+        predictor = Predictor.load(chosen_folder(model))
         records = generate_records(predictor, classes or [], count, settings, confidence)
         write(records)
     asked = count * len(classes or predictor.label_names)
@@ -296,7 +225,7 @@ def chat(
     from catena.chat import Chat, talk
     from catena.predictor import Predictor
 
-    talk(Chat(Predictor.load(_model_folder(model)), system))
+    talk(Chat(Predictor.load(chosen_folder(model)), system))
 
 
 @app.command()
@@ -319,7 +248,7 @@ def index(
     settings = DataSettings.model_validate({"columns": {"item": column}})
     batches = read_records(source, settings, ("item",))
     items = [text for batch in batches for text in batch.records["item"].dropna()]
-    built = ItemIndex.build(Predictor.load(_model_folder(model)), items)
+    built = ItemIndex.build(Predictor.load(chosen_folder(model)), items)
     built.save(output)
     print(f"{len(built.items):,} items are in {output}")
 
@@ -337,23 +266,8 @@ def nearest(
     from catena.predictor import Predictor
     from catena.terminal import print_nearest
 
-    found = ItemIndex.load(folder).nearest(Predictor.load(_model_folder(model)), query, count)
+    found = ItemIndex.load(folder).nearest(Predictor.load(chosen_folder(model)), query, count)
     print_nearest(found, as_json)
-
-
-def _model_folder(model: str | None) -> Path:
-    """The folder behind `--model`. Only names from the registry need a project at hand."""
-    from catena.layout import Layout
-    from catena.registry import model_folder
-
-    if model is not None and ":" not in model and not model.isdigit():
-        return model_folder(model, Layout(Path.cwd()))
-    settings, layout = _project()
-    if model is None:
-        model = f"models:/{settings.model_name}@champion"
-    elif model.isdigit():
-        model = f"models:/{settings.model_name}/{model}"
-    return model_folder(model, layout)
 
 
 def _predict_file(
@@ -375,7 +289,7 @@ def _predict_file(
         raise SettingsError(f"{output.name}: the output's name must end in {', '.join(ENDINGS)}.")
     if not source.is_dir():
         check_present(source)
-    predictor = load_predictor(_model_folder(model))
+    predictor = load_predictor(chosen_folder(model))
     predictor = predictor.only(tails) if tails else predictor
     columns = dict(predictor.columns)
     columns |= predictor.problem.asked_columns(columns)
@@ -395,7 +309,7 @@ def promote(
     """Make a version champion by hand, past the gate."""
     from catena.registry import promote as move
 
-    moved = move(_project()[1], name, version, reason=reason)
+    moved = move(project()[1], name, version, reason=reason)
     print(f"Version {moved.version} of {moved.name} is champion now{_before(moved.previous)}.")
 
 
@@ -407,7 +321,7 @@ def rollback(
     """Make the champion before the present one champion again."""
     from catena.registry import rollback as move
 
-    moved = move(_project()[1], name, reason=reason)
+    moved = move(project()[1], name, reason=reason)
     print(f"Version {moved.version} of {moved.name} is champion again{_before(moved.previous)}.")
 
 
@@ -424,7 +338,7 @@ def lineage(
     from catena.registry import lineage as look_up
     from catena.terminal import print_lineage
 
-    print_lineage(look_up(uri, _project()[1]), as_json)
+    print_lineage(look_up(uri, project()[1]), as_json)
 
 
 @app.command()
@@ -442,7 +356,7 @@ def reproduce(
     if keep is not None and keep.exists():
         raise SettingsError(f"{keep} exists already; name a new folder for `--keep`.")
     result = rebuild(
-        uri, _project()[1], tolerance=tolerance, keep=keep, report=lambda line: print(line, flush=True)
+        uri, project()[1], tolerance=tolerance, keep=keep, report=lambda line: print(line, flush=True)
     )
     print_reproduction(result)
     if not result.reproduced:

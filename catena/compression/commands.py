@@ -45,8 +45,8 @@ def compress(
     """Make a finished model smaller and faster, without training it again."""
     from pydantic import ValidationError
 
-    from catena.cli import _model_folder
     from catena.compression.folder import compress_folder
+    from catena.model_choice import chosen_folder
     from catena.settings import CompressionSettings
 
     try:
@@ -61,7 +61,7 @@ def compress(
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
         raise SettingsError(f"`{option}`: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
-    done = compress_folder(_model_folder(model), output, settings, records or _validation())
+    done = compress_folder(chosen_folder(model), output, settings, records or _validation())
     _print(done, output)
 
 
@@ -82,15 +82,15 @@ def export(
     records: _Records = None,
 ) -> None:
     """Write a model for another runtime, and check on real records that it says the same there."""
-    from catena.cli import _model_folder
     from catena.compression.onnx import export_onnx
+    from catena.model_choice import chosen_folder
     from catena.terminal import print_rows
 
     file = records or _validation()
     if file is None:
         raise SettingsError("There are no records to compare on; name prepared ones with `--records`.")
     done = export_onnx(
-        _model_folder(model),
+        chosen_folder(model),
         output,
         file,
         quantize=quantize == "int8",

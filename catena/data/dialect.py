@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from catena.data.formats import Format, read_records
+from catena.data.formats import read_records
 from catena.data.guesses import guess_delimiter, guess_header, guess_quoting
 from catena.data.text_stream import likely_encoding, open_text, sample_bytes
 from catena.errors import DataError
 from catena.settings import DataSettings
+from catena.settings.data import Format
 
 #: Records that guesses look at.
 SAMPLE_RECORDS = 5_000

@@ -11,21 +11,7 @@ import pandas as pd
 
 from catena.errors import DataError
 from catena.settings import DataSettings
-
-Format = Literal[
-    "csv",
-    "tsv",
-    "orange",
-    "jsonl",
-    "conll",
-    "squad",
-    "parallel",
-    "text",
-    "parquet",
-    "dataset",
-    "images",
-    "numpy",
-]
+from catena.settings.data import Format
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",

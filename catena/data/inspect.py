@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from catena.data.dialect import SAMPLE_RECORDS, first_records, how_to_read
-from catena.data.formats import Format, file_format, read_records
+from catena.data.formats import file_format, read_records
 from catena.data.guesses import guess_label, guess_text
 from catena.data.inspect_targets import (
     TargetCount,
@@ -30,6 +30,7 @@ from catena.data.write_params import write_params
 from catena.errors import DataError
 from catena.problems import get_problem
 from catena.settings import DataSettings
+from catena.settings.data import Format
 
 __all__ = ["Inspection", "inspect_file", "write_params"]
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from catena.data.commented import group
 from catena.data.dialect import how_to_read
-from catena.data.formats import Format, file_format, read_records
+from catena.data.formats import file_format, read_records
 from catena.data.inspection import Inspection, Wanted
 from catena.data.quality import lengths
 from catena.data.scripts import latin_share, unspaced_share, word_counts
@@ -22,6 +22,7 @@ from catena.data.text_stream import likely_encoding, open_text, sample_bytes
 from catena.errors import DataError
 from catena.problems import get_problem
 from catena.settings import DataSettings, ProblemSettings
+from catena.settings.data import Format
 
 if TYPE_CHECKING:
     from ruamel.yaml.comments import CommentedMap

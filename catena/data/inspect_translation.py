@@ -12,7 +12,7 @@ import pandas as pd
 
 from catena.data.commented import group
 from catena.data.dialect import how_to_read
-from catena.data.formats import Format, file_format, read_records
+from catena.data.formats import file_format, read_records
 from catena.data.inspection import Inspection, Wanted
 from catena.data.parallel import parallel_files
 from catena.data.quality import lengths
@@ -20,6 +20,7 @@ from catena.data.scripts import latin_share, unspaced_share, word_counts
 from catena.data.text_stream import likely_encoding, sample_bytes
 from catena.errors import DataError
 from catena.settings import DataSettings
+from catena.settings.data import Format
 
 if TYPE_CHECKING:
     from ruamel.yaml.comments import CommentedMap

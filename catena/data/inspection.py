@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catena.data.formats import Format
 from catena.errors import DataError, SettingsError
 from catena.settings import DataSettings
+from catena.settings.data import Format
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,10 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from catena.errors import SettingsError
 from catena.evaluation.perturbations import Change, Perturbation
+from catena.settings.yaml_files import read_yaml
 
 _KINDS = ("minimum_functionality", "invariance", "direction")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -302,20 +301,8 @@ def load_behaviour(
     `perturbation` reads the changes that the problem knows (`Problem.perturbation`, a `Change`).
     Raises `SettingsError`, naming the test and the entry, for anything that is not as described.
     """
-    try:
-        values: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"There is no {path}; correct `evaluation.behaviour` in params.yaml or write the file."
-        ) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{path} cannot be read as UTF-8 text: {error}.") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"{path.name}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}."
-        ) from None
+    missing = f"There is no {path}; correct `evaluation.behaviour` in params.yaml or write the file."
+    values = read_yaml(path, missing=missing)
     if not isinstance(values, dict):
         raise SettingsError(f"{path.name}: a mapping with the entry `tests` was expected.")
     tests = values.get("tests")

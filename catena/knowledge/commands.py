@@ -180,14 +180,14 @@ def _encoder_folder(encoder: Path | None, needed: bool) -> Path | None:
 
 def _reader(model: str | None) -> Predictor | None:
     """The model that is named, or the project's champion where its problem is answering."""
-    from catena.cli import _model_folder
     from catena.errors import CatenaError
     from catena.layout import Layout
+    from catena.model_choice import chosen_folder
     from catena.predictor import Predictor
     from catena.settings import load_settings
 
     if model is not None:
-        return Predictor.load(_model_folder(model))
+        return Predictor.load(chosen_folder(model))
     try:
         layout = Layout.find()
     except SettingsError:  # passages are given as they are
@@ -195,7 +195,7 @@ def _reader(model: str | None) -> Predictor | None:
     if load_settings(layout.params).problem.name != "answering":
         return None
     try:
-        folder = _model_folder(None)
+        folder = chosen_folder(None)
     except CatenaError as error:
         print(f"Whole passages are given, because no model can read them: {error}", file=sys.stderr)
         return None

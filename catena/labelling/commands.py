@@ -67,11 +67,11 @@ def label_next(
 ) -> None:
     """Choose the records without labels that are most useful to label next."""
     from catena.bulk import ENDINGS, estimated_records
-    from catena.cli import _model_folder
     from catena.data.text_stream import check_present
     from catena.labelling.known import Known
     from catena.labelling.selection import check_strategy
     from catena.labelling.selection import label_next as choose
+    from catena.model_choice import chosen_folder
     from catena.predictor import Predictor
     from catena.settings import parse_settings
     from catena.terminal import record_progress
@@ -83,7 +83,7 @@ def label_next(
             check_present(path)
     if output.resolve() == source.resolve():
         raise SettingsError("`--output` is the input itself; name another file.")
-    predictor = Predictor.load(_model_folder(model), tail=tail)
+    predictor = Predictor.load(chosen_folder(model), tail=tail)
     check_strategy(predictor, strategy.value)
     columns = dict(predictor.card["columns"])
     columns |= predictor.problem.asked_columns(columns)

@@ -10,7 +10,6 @@ from catena.settings.groups import (
     GateSettings,
     RegistrySettings,
     Settings,
-    TrainingSettings,
 )
 from catena.settings.images import ImageAugmentationSettings, ImageSettings
 from catena.settings.method import MethodSettings
@@ -19,6 +18,7 @@ from catena.settings.problem import ProblemSettings
 from catena.settings.reading import known_parameters, load_settings, parse_settings, walk_parameters
 from catena.settings.self_training import SelfTrainingSettings
 from catena.settings.tails import TailEvaluationSettings, TailSettings
+from catena.settings.training import TrainingSettings
 
 __all__ = [
     "AugmentationSettings",

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from catena.settings.group import Fraction, Group, OpenFraction, SafeName
 
-FileFormat = Literal[
-    "auto",
+Format = Literal[
     "csv",
     "tsv",
     "orange",
@@ -23,6 +22,7 @@ FileFormat = Literal[
     "images",
     "numpy",
 ]
+FileFormat = Literal["auto", Format]
 
 
 class DataSettings(Group):

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from catena.errors import SettingsError
 from catena.settings.group import Group
 from catena.settings.groups import Settings
 from catena.settings.template_files import with_template
+from catena.settings.yaml_files import read_yaml
 
 
 def load_settings(path: Path) -> Settings:
@@ -23,19 +22,7 @@ def load_settings(path: Path) -> Settings:
     Raises `SettingsError`, naming the parameter and the nearest known one, for anything that
     is not exactly what `Settings` describes.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"There is no {path}.") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{path} cannot be read as UTF-8 text: {error}.") from None
-    try:
-        values = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise SettingsError(f"{path.name}{where}: {problem}.") from None
+    values = read_yaml(path)
     if values is None:
         values = {}
     return parse_settings(with_template(values, path), path.name)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from catena.errors import SettingsError
+from catena.settings.yaml_files import read_yaml
 
 FOLDER = "templates"
 #: Longest file that is read, in bytes: a template is a page at most.
@@ -41,16 +39,7 @@ def _read(name: str, params: Path) -> dict[str, Any]:
         raise SettingsError(f"{params.name}: `method.prompt.template` {name} lies outside of {FOLDER}/.")
     if path.stat().st_size > _LARGEST:
         raise SettingsError(f"{name} is larger than {_LARGEST:,} bytes, which no template is.")
-    try:
-        content: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{name} cannot be read as UTF-8 text: {error}.") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"{name}{where}: {getattr(error, 'problem', None) or 'not valid YAML'}."
-        ) from None
+    content = read_yaml(path, name)
     if not isinstance(content, dict):
         raise SettingsError(f"{name}: a mapping was expected (task, pattern, verbalizer, separator).")
     return content
