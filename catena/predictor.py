@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from catena.backbones import build_network, get_backbone
+from catena.backbones.rounded import keep_rounded
 from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
 from catena.methods import Surroundings, get_method
@@ -59,6 +60,8 @@ class Predictor:
             read = partial(backbone.load, attention=self.device.attention)
             model = self.method.load(folder, read, around)
         self.model = model.to(self.device.kind).eval()
+        if self.device.precision != "float32":
+            keep_rounded(self.model)
 
     #: Columns of `predict` that count what was read and are no prediction.
     counts = ("n_tokens", "truncated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -100,8 +101,9 @@ class Classification(Problem):
         best = probabilities.argmax(axis=1)
         # one block of numbers: column by column, 77 classes would take longer than the network
         numbers = np.column_stack([probabilities[np.arange(len(best)), best], probabilities])
-        table = pd.DataFrame(numbers, columns=["confidence", *(f"p:{name}" for name in label_names)])
-        table.insert(0, "prediction", np.asarray(label_names, dtype=object)[best])
+        columns, names = _answer_columns(tuple(label_names))
+        table = pd.DataFrame(numbers, columns=columns)
+        table.insert(0, "prediction", names.take(best))
         return table
 
     def output_columns(self, label_names: Sequence[str]) -> list[tuple[str, str]]:
@@ -142,6 +144,13 @@ class Classification(Problem):
     def claims(self, said: Row | None, label_names: Sequence[str], about: str | None = None) -> list[Claim]:
         """That the class said, or asked about, is right."""
         return [class_claim(known_class(about or (said or {}).get("prediction"), label_names))]
+
+
+@lru_cache(maxsize=64)
+def _answer_columns(label_names: tuple[str, ...]) -> tuple[pd.Index, Any]:
+    """The columns of numbers in answers, and the names as a column; made once, for texts come one by one."""
+    columns = pd.Index(["confidence", *(f"p:{name}" for name in label_names)])
+    return columns, pd.array(np.asarray(label_names, dtype=object), dtype="str")
 
 
 def softmax(logits: Outputs) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,9 +22,18 @@ def allowed_transitions(tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
     An I follows the B or I of its own label; everything else may follow anything.
     """
+    return _rules(tuple(tags))
+
+
+@lru_cache(maxsize=64)
+def _rules(tags: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Made once, for texts come one by one; not to be written to."""
     inside = np.array([tag.startswith("I-") for tag in tags])
     labels = np.array([tag[2:] for tag in tags])
-    return ~inside, ~inside[None, :] | (labels[:, None] == labels[None, :])
+    rules = ~inside, ~inside[None, :] | (labels[:, None] == labels[None, :])
+    for rule in rules:
+        rule.setflags(write=False)
+    return rules
 
 
 def best_tags(
