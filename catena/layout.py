@@ -71,6 +71,10 @@ class Layout:
         return self.reports / "training" / "curve.csv"
 
     @property
+    def training_values(self) -> Path:
+        return self.reports / "training" / "values.csv"
+
+    @property
     def evaluation(self) -> Path:
         return self.reports / "evaluation"
 

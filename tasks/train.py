@@ -28,7 +28,7 @@ from tasks.tails import said_of, tail_layouts
 
 
 def train(settings: Settings, layout: Layout) -> dict[str, object]:
-    """Write `models/candidate` and `reports/training/curve.csv`; open the MLflow run."""
+    """Write `models/candidate` and `reports/training`; open the MLflow run."""
     problem = get_problem(settings.problem)
     data = TrainingData.load(layout.tokenized, problem, settings.training.max_length)
 
@@ -189,6 +189,12 @@ def _write_curve(layout: Layout, curve: list[Row]) -> None:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows[step] for step in sorted(rows))
+    # the same as one value a row, which a plot can show without knowing how a problem's scores are called
+    with complete_file(layout.training_values) as unfinished, unfinished.open("w", newline="") as stream:
+        plain = csv.writer(stream)
+        plain.writerow(("step", "name", "value"))
+        for name in columns[2:]:
+            plain.writerows((step, name, row[name]) for step, row in sorted(rows.items()) if name in row)
 
 
 if __name__ == "__main__":

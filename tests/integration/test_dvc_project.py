@@ -48,7 +48,7 @@ def test_parameters_metrics_and_plots_are_shown(project: Path) -> None:
     assert shown["baselines"]["tfidf"]["accuracy"] == report["baselines"]["tfidf"]["accuracy"]
     run(project, "dvc", "plots", "show", "--out", "plots")
     page = (project / "plots/index.html").read_text()
-    for plot in ("Loss", "Validation_scores", "Confusion_matrix"):
+    for plot in ("Training", "Confusion_matrix"):
         assert f'<div id = "{plot}">' in page
 
 
