@@ -48,8 +48,8 @@ SEEDS = (1, 2, 3, 4, 5)
 TEST, VALIDATION = 400, 60
 #: Records that were learned from, at most, on which accuracy is measured as well: how well it generalises.
 AGAIN = 64
-#: Records in a batch of training.
-BATCH = 8
+#: Records in a batch of training, and steps from one look at the validation records to the next.
+BATCH, EVERY = 8, 8
 
 
 @dataclass(frozen=True)
@@ -267,6 +267,7 @@ def adapted(
     from transformers import set_seed
 
     from catena.backbones import Blueprint, get_backbone
+    from catena.backbones.rounded import keep_rounded
     from catena.methods import Surroundings, get_method
     from catena.problems import get_problem
     from catena.training.devices import choose_device
@@ -305,8 +306,11 @@ def adapted(
         )
         started = time.perf_counter()
         if METHODS[name].get("steps") != 0:
+            plan = plan_for(data, settings.training, seed)
+            # of 8 records every step would be an epoch, and measured
+            evaluated = [*range(EVERY, plan.steps, EVERY), plan.steps]
             engine = Engine(
-                model, problem, method, settings.training, plan_for(data, settings.training, seed),
+                model, problem, method, settings.training, replace(plan, epoch_ends=evaluated),
                 data.training, data.validation,
                 folder=folder / "checkpoints", device=device, pad_token_id=int(tokenizer.pad_token_id),
                 seed=seed,
@@ -318,6 +322,7 @@ def adapted(
             model = engine.model
         trained = time.perf_counter() - started
     model = method.finish(model).to(device.torch_device).eval()
+    keep_rounded(model)
     asked = {"input_ids": features[2]["input_ids"], "n_tokens": features[2]["n_tokens"]}
 
     def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -107,6 +107,8 @@ class Pretrained(Backbone):
     ) -> PreTrainedModel:
         config = self._config(folder, attention)
         describe_head(config, head)
+        if blueprint is not None and blueprint.settings.bidirectional:
+            read_both_ways(folder, config, head)
         if head.kind == IMAGES:
             from catena.backbones.pixels import PixelClassifier
 
@@ -230,6 +232,36 @@ def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
         setattr(config, name, dropout)
 
 
+def reads_forwards(config: PretrainedConfig) -> bool:
+    """Whether a network is a causal language model: each token sees those before it."""
+    from transformers.models.auto import modeling_auto as known
+
+    kind = config.model_type
+    # some encoders have a class for it too, which sees what it is to say next
+    return kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
+        kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or bool(getattr(config, "is_decoder", False))
+    )
+
+
+def read_both_ways(folder: Path, config: PretrainedConfig, head: Head) -> None:
+    """Write into the configuration of a causal network that each token sees those after it as well.
+
+    BehnamGhader et al. 2024 (arXiv 2404.05961) make text encoders of language models in this way, Dukić and
+    Šnajder 2024 (arXiv 2401.14556) taggers. Raises `ModelError` where that makes no sense.
+    """
+    if head.kind in (*WRITERS, LANGUAGE, "masked-language-model"):
+        raise ModelError(
+            "`backbone.bidirectional` lets each token see the next ones, and here the network is asked what "
+            "comes next; leave it out."
+        )
+    if not reads_forwards(config):
+        raise ModelError(
+            f"The network in {folder} ({config.model_type}) is no causal language model, so "
+            "`backbone.bidirectional` changes nothing; leave it out."
+        )
+    config.is_causal = False
+
+
 def check_writer(folder: Path, config: PretrainedConfig, head: Head) -> None:
     """Raise `ModelError` for a network that cannot write, or not in the way that is asked for."""
     from transformers.models.auto import modeling_auto as known
@@ -239,10 +271,7 @@ def check_writer(folder: Path, config: PretrainedConfig, head: Head) -> None:
         fits = kind in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
         wanted = "one with an encoder and a decoder, such as T5 or BART"
     else:
-        # some encoders have a class for it too, which sees what it is to say next
-        fits = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
-            kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or bool(getattr(config, "is_decoder", False))
-        )
+        fits = reads_forwards(config)
         wanted = "a causal language model, such as Llama or GPT-2"
     if not fits:
         raise ModelError(

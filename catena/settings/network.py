@@ -116,7 +116,10 @@ class BackboneSettings(Group):
         None, description="Cell of a `recurrent` network: plain tanh, LSTM or GRU (`lstm`)."
     )
     bidirectional: bool | None = Field(
-        None, description="Whether a `recurrent` network reads from both ends (yes)."
+        None,
+        description="Whether a `recurrent` network reads from both ends (yes), or each token of a "
+        "`pretrained` causal language model sees those after it as well (no), which helps where every token "
+        "gets a label.",
     )
     filters: Size | None = Field(
         None, description="Filters of each width in a `convolutional` network (128)."
@@ -180,6 +183,8 @@ class BackboneSettings(Group):
     def _sizes_fit(self) -> BackboneSettings:
         own = SIZES.get(self.type, {})
         for name in dict.fromkeys(name for sizes in SIZES.values() for name in sizes):
+            if name == "bidirectional" and self.type == "pretrained":
+                continue
             if name not in own and getattr(self, name) is not None:
                 kinds = ", ".join(kind for kind, sizes in SIZES.items() if name in sizes)
                 raise ValueError(f"`{name}` is a size of {kinds}, and `type` is {self.type}; leave it out")

@@ -102,6 +102,8 @@ def train_chain(
 
 def _body(settings: Settings, folder: Path, device: Device, tokenizer: Any, *, images: bool) -> Any:
     """The backbone without a head of its own."""
+    if settings.backbone.type == "pretrained" and settings.backbone.bidirectional:
+        raise SettingsError("A chain reads its backbone as it is; leave out `backbone.bidirectional`.")
     backbone = get_backbone(settings.backbone.type)
     set_seed(settings.seed)
     if images:
