@@ -70,19 +70,21 @@ class BaseReference:
         that `folder` lies in. Raises `ModelError` where there is none, or another one.
         """
         places = self._places(folder)
-        found = next((place for place in places if place.is_dir()), None)
-        if found is None:
+        there = [place for place in places if place.is_dir()]
+        if not there:
             raise ModelError(
                 f"The model in {folder} is an adapter for the backbone {self.name} ({self.source}), which is "
                 f"not in {' or '.join(str(place.parent) for place in places)}; run `catena fetch`, or name "
                 f"the folder of your backbones in the environment variable {VARIABLE}."
             )
-        if _hashes(found) != dict(self.sha256):
-            raise ModelError(
-                f"The model in {folder} is an adapter for another backbone than the one in {found}: the "
-                f"SHA-256 of the weights differ; it needs {self.name} from {self.source}."
-            )
-        return found
+        for place in there:
+            if _hashes(place) == dict(self.sha256):
+                return place
+        raise ModelError(
+            f"The model in {folder} is an adapter for another backbone than the one in "
+            f"{' or '.join(map(str, there))}: the SHA-256 of the weights differ; it needs {self.name} from "
+            f"{self.source}."
+        )
 
     def _places(self, folder: Path) -> list[Path]:
         places = []

@@ -219,7 +219,8 @@ class Engine(Trainer):  # type: ignore[misc]
         self, labels: torch.Tensor, weights: torch.Tensor | None, logits: torch.Tensor
     ) -> torch.Tensor:
         if weights is not None:
-            return weighted_mean(partial(self._problem_loss, weights=None), labels, weights, logits)
+            alike = partial(self._problem_loss, weights=None)
+            return weighted_mean(alike, labels, weights, logits, self.class_weights)
         return self.problem.loss(logits, labels, self.class_weights, self.settings.label_smoothing)
 
     def floating_point_ops(self, inputs: Any) -> int:

@@ -17,16 +17,22 @@ class Loss(Protocol):
 
 
 def weighted_mean(
-    loss: Loss, labels: torch.Tensor, weights: torch.Tensor, logits: torch.Tensor
+    loss: Loss,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    logits: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Σ wᵢ · lossᵢ ÷ n over a batch's n records, by the mean `loss` of those that weigh the same.
+    """Σ wᵢ cᵢ · lossᵢ ÷ Σ cᵢ over a batch's records, by the mean `loss` of those that weigh the same.
 
-    Divided by n and not by Σ wᵢ, as in FixMatch (arXiv:2001.07685): a batch of light records moves the
-    weights less.
+    Not divided by Σ wᵢ, as in FixMatch (arXiv:2001.07685): a batch of light records moves the weights less.
+    `class_weights` are those by which `loss` weighs classes, cᵢ that of a record's class; all 1 without.
     """
+    counted = torch.ones_like(weights) if class_weights is None else class_weights[labels].to(weights.dtype)
     total = logits.new_zeros((), dtype=torch.float32)
     for weight in torch.unique(weights).tolist():
         rows = weights == weight
-        share = weight * int(rows.sum()) / len(weights)
-        total = total + share * loss(labels[rows], logits=logits[rows])
+        share = weight * float(counted[rows].sum() / counted.sum())
+        if share:
+            total = total + share * loss(labels[rows], logits=logits[rows])
     return total

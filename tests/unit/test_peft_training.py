@@ -259,7 +259,7 @@ def test_a_base_is_found_where_the_environment_says(
     pd.testing.assert_frame_equal(Predictor.load(moved, device="cpu").predict(TEXTS), wanted)
 
 
-def test_an_adapter_for_another_base_is_refused(
+def test_an_adapter_for_another_base_is_refused_unless_its_own_lies_elsewhere(
     project: Path, stored: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = copied(Layout(project).backbone("tiny"), tmp_path / "tiny")
@@ -268,8 +268,11 @@ def test_an_adapter_for_another_base_is_refused(
         {name: tensor + 1 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"}
     )
     monkeypatch.setenv("CATENA_BACKBONES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"adapter for another backbone than the one in .*SHA-256"):
-        Predictor.load(stored["adapter"])
+        Predictor.load(copied(stored["adapter"], tmp_path / "model"))
+    # this one lies in the project that has the right one
+    Predictor.load(stored["adapter"])
 
 
 def _cut(file: Path) -> None:
