@@ -52,9 +52,15 @@ def build_language_model(
         raise ModelError(
             f"The network in {folder} ({config.model_type}) fills in no masks; choose one such as BERT."
         )
-    model, report = auto_class(found).from_pretrained(
-        folder, config=config, output_loading_info=True, **options
-    )
+    return with_own_head(auto_class(found), folder, config=config, **options)
+
+
+def with_own_head(auto: Any, folder: Path, *, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """The network of `folder` as transformers' class `auto`, with no weight that is not stored there.
+
+    Raises `ModelError` where its output layer is not.
+    """
+    model, report = auto.from_pretrained(folder, config=config, output_loading_info=True, **options)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(

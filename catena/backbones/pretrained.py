@@ -132,7 +132,12 @@ class Pretrained(Backbone):
             return self._read(partial(build_language_model, head), folder, config)
         if head.kind in WRITERS:
             check_writer(folder, config, head)
-            return self._read(auto_class(head).from_pretrained, folder, config)
+            read = auto_class(head).from_pretrained
+            if head.kind == "causal-language-model":
+                from catena.backbones.language_models import with_own_head
+
+                read = partial(with_own_head, auto_class(head))
+            return self._read(read, folder, config)
         if pooling == "mean":
             from catena.backbones.pooled import MeanPooledClassifier
 

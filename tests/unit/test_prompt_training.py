@@ -206,6 +206,16 @@ def test_weights_without_a_language_models_head_are_refused(tmp_path: Path) -> N
         )
 
 
+def test_a_causal_network_stored_without_its_head_does_not_write_either(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_network(tokenizer).base_model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"have no language-model head \(lm_head.weight is not among them"):
+        get_backbone("pretrained").build(
+            tmp_path, HeadRequest("causal-language-model"), dropout=None, attention="eager"
+        )
+
+
 def test_a_transformer_from_scratch_fills_masks_once_it_is_trained_and_is_not_asked_before(
     tmp_path: Path,
 ) -> None:
