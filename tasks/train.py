@@ -104,10 +104,19 @@ def _train(
         "weights": f"{result.trainable:,} of {result.weights:,} trained "
         f"({result.trainable / result.weights:.2%})",
         **result.notes,
+        **_unread(settings),
         **self_training_summary(result.self_training),
         **{f"validation {key}": f"{value:.4f}" for key, value in result.validation.items()},
         "model": layout.candidate.relative_to(layout.root),
     }
+
+
+def _unread(settings: Settings) -> dict[str, str]:
+    """Settings without effect, which are not refused: whoever compares methods keeps those of all."""
+    names = [f"method.{name}" for name in settings.method.unread]
+    return (
+        {"without effect": f"{', '.join(names)} (`method.name` is {settings.method.name})"} if names else {}
+    )
 
 
 def _data_card(settings: Settings, data: TrainingData) -> dict[str, Any]:

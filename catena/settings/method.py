@@ -16,6 +16,15 @@ from catena.settings.prompt import PromptSettings
 
 #: Methods by which no weight moves.
 NOT_TRAINED = ("prompt", "unchanged")
+#: Settings that are some methods' own, and those methods; all others are for every method, or refused.
+_OWN = {
+    "layers": ("top_layers",),
+    "gradual": ("gradual",),
+    "density": ("density",),
+    "peft": ("lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit"),
+    "prompt": ("prompt", "pattern"),
+    "chain": ("chain",),
+}
 
 
 class MethodSettings(Group):
@@ -83,6 +92,17 @@ class MethodSettings(Group):
         default_factory=lambda: CompressionSettings(), description="Making the network smaller."
     )
     chain: ChainSettings = Field(default_factory=lambda: ChainSettings(), description="`chain`.")
+
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing to this method, such as those of one tried before."""
+        read_by = {self.name, self.density.adapt} if self.name == "density" else {self.name}
+        return [name for name, methods in _OWN.items() if self._is_given(name) and not read_by & {*methods}]
+
+    def _is_given(self, name: str) -> bool:
+        return bool(
+            getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+        )
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:

@@ -264,3 +264,15 @@ def test_a_timetable_that_does_not_fit_is_refused_before_any_training(
 ) -> None:
     with pytest.raises(CatenaError, match=message):
         train(project, tmp_path, {"name": "gradual", "gradual": gradual}, on_row=stop_at(1))
+
+
+def test_settings_of_another_method_are_named() -> None:
+    given = {"peft": {"rank": 4}, "layers": 2, "density": {"adapt": "lora", "template": "Topic: {label}\n"}}
+
+    def unread(name: str) -> list[str]:
+        return MethodSettings.model_validate({"name": name, **given}).unread
+
+    assert unread("full") == ["layers", "density", "peft"]
+    assert unread("lora") == ["layers", "density"]
+    assert unread("density") == ["layers"]  # which is adapted by LoRA
+    assert MethodSettings().unread == []
