@@ -1,0 +1,96 @@
+"""Methods through the whole chain: a self-trained Chain-of-Density, then a network in eight bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from tests.tiny_project import run, write_records
+
+pytestmark = pytest.mark.end_to_end
+
+LOADED = """
+import json, sys, mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(json.dumps(model.predict({"text": json.loads(sys.argv[2])}).to_dict("records")))
+"""
+SELF_TRAINED: dict[str, Any] = {
+    "data": {"unlabelled": "unlabelled.csv"},
+    "tokenization": {"tokenizer": "bpe", "vocabulary_size": 400, "max_length": 96},
+    "backbone": {
+        "name": "own", "type": "transformer", "hidden_size": 32, "layers": 1, "heads": 2,
+        "intermediate_size": 64,
+    },
+    "method": {"name": "density", "density": {"soft_tokens": 1, "soft_tokens_rate": 0.3}},
+    "training": {
+        "epochs": 6,
+        "learning_rate": 0.01,
+        "self_training": {"rounds": 1, "threshold": 0.5, "epochs": 1},
+    },
+}  # fmt: skip
+EIGHT_BITS: dict[str, Any] = {
+    "method": {"name": "full", "compression": {"quantize": "int8"}},
+    "data": {"unlabelled": None},
+}
+
+
+def change(project: Path, groups: dict[str, Any]) -> None:
+    yaml = YAML()
+    path = project / "params.yaml"
+    params = yaml.load(path.read_text())
+    for group, values in groups.items():
+        if group in ("backbone", "method"):
+            params[group] = values
+        else:
+            params[group].update(values)
+    with path.open("w") as stream:
+        yaml.dump(params, stream)
+
+
+def registered(project: Path, version: int) -> None:
+    """Run the chain; what version `version` answers through MLflow is what the model folder answers."""
+    run(project, "dvc", "repro", timeout=500)
+    report = json.loads((project / "reports/registry.json").read_text())
+    assert report["version"] == str(version)
+    texts = pd.read_csv(project / "data/raw/tiny/test.csv")["text"].head(8).tolist()
+    (project / "asked.csv").write_text("text\n" + "\n".join(texts) + "\n")
+    catena = ("python", "-m", "catena.cli")
+    arguments = ("--model", "models/candidate", "--input", "asked.csv", "--output", "out.parquet")
+    run(project, *catena, "predict", *arguments)
+    said = pd.read_parquet(project / "out.parquet")
+    uri = f"models:/tiny/{version}"
+    printed = run(
+        project, "python", "-c", LOADED, uri, json.dumps(texts), MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
+    ).stdout
+    answers = pd.DataFrame(json.loads(printed))
+    assert answers["prediction"].tolist() == said["prediction"].tolist()
+    assert answers["p:grain"].tolist() == pytest.approx(said["p:grain"].tolist(), abs=1e-6)
+
+
+def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_rebuilt(
+    tiny_project: Path,
+) -> None:
+    write_records(tiny_project / "data/raw/tiny/unlabelled.csv", count=60, seed=9)
+    change(tiny_project, SELF_TRAINED)
+    run(tiny_project, "dvc", "add", "-q", "data/raw/tiny")
+    run(tiny_project, "python", "-m", "catena.cli", "fetch")
+    run(tiny_project, "git", "commit", "-q", "-a", "-m", "Unlabelled texts")
+
+    registered(tiny_project, 1)
+    card = json.loads((tiny_project / "models/candidate/catena.json").read_text())
+    assert card["self_training"]["rounds"]
+    assert json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())["accuracy"] > 0.6
+    size = (tiny_project / "models/candidate/model.safetensors").stat().st_size
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/1", timeout=500)
+    assert "identical" in rebuilt.stdout
+
+    change(tiny_project, EIGHT_BITS)
+    registered(tiny_project, 2)
+    assert (tiny_project / "models/candidate/model.safetensors").stat().st_size < 0.6 * size
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
+    assert "identical" in rebuilt.stdout
