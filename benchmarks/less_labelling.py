@@ -15,7 +15,8 @@ label-next`, or at random, five draws. The learner that chooses and is measured 
 frozen embeddings; on SST-2 three draws of what it had chosen at 100 and 200 labels are fine-tuned on as well.
 
 Every run is written to `benchmarks/results/less_labelling.json` as soon as it is done, and one that is there
-is not run again. The figures beside it are drawn from that file. Test parts choose nothing.
+is not run again. The figures beside it are drawn from that file. Test parts choose nothing, and what is
+nearly a test record is left out of the other parts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from benchmarks.machine import describe
+from catena.data.near_duplicates import Side, find_near_duplicates
 from catena.files import write_json
 from catena.labelling.diversity import by_gradients, k_centres
 from catena.layout import Layout
@@ -82,6 +84,19 @@ def phrasebank(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 DATA: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {"sst2": sst2, "phrasebank": phrasebank}
+
+
+def apart(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The same without the records to learn from and to choose by that are nearly test records."""
+    threshold = parse_settings({}).preparation.near_duplicate_threshold
+    test = Side(parts["test"]["text"].tolist())
+    kept = {"test": parts["test"]}
+    for part in ("train", "validation"):
+        table = parts[part].reset_index(drop=True)
+        counts = np.ones(len(table), dtype=bool), np.ones(len(test.texts), dtype=bool)
+        near = find_near_duplicates(Side(table["text"].tolist()), test, threshold, *counts).lower
+        kept[part] = table.drop(index=near).reset_index(drop=True)
+    return kept
 
 
 def drawn(table: pd.DataFrame, k: int, seed: int) -> pd.DataFrame:
@@ -349,7 +364,7 @@ def main() -> None:
     path: Path = options.results
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": {}}
     options.results = stored["runs"]
-    options.parts_of = {name: DATA[name](options.data) for name in options.sets}
+    options.parts_of = {name: apart(DATA[name](options.data)) for name in options.sets}
     wanted = re.compile(options.only)
     waiting = [
         (name, run) for name, run in runs(options) if name not in options.results and wanted.search(name)
