@@ -18,7 +18,7 @@ def rivals(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The model and then its baselines, each with its metrics and their `intervals`."""
     titles = dict(metrics["baseline_titles"])
     named = {titles.get(name, name): scores for name, scores in metrics["baselines"].items()}
-    return {"Fine-tuned model": metrics, **named}
+    return {"This model": metrics, **named}
 
 
 def with_interval(scores: Mapping[str, Any], metric: str) -> str:

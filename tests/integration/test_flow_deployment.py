@@ -57,6 +57,6 @@ def test_progress_of_the_training_data_quality_metrics_and_gate_are_artifacts(
     metrics = json.loads(artifacts["metrics"]["data"])
     report = json.loads((deployed_run.project / "reports/evaluation/metrics.json").read_text())
     accuracy = next(row for row in metrics if row["metric"] == "accuracy")
-    assert accuracy["Fine-tuned model"].startswith(f"{report['accuracy']:.4f} (")
+    assert accuracy["This model"].startswith(f"{report['accuracy']:.4f} (")
     parts = {row["part"]: row["records"] for row in json.loads(artifacts["data-parts"]["data"])}
     assert parts["test"] == 60

@@ -38,7 +38,7 @@ def test_a_chain_that_is_up_to_date_has_nothing_to_do(deployed_run: DeployedRun,
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("didn't change, skipping") == 5
     assert stages_run(done.stderr) == []
-    assert "Fine-tuned model" in done.stdout
+    assert "This model" in done.stdout
     assert "Version 1 of tiny became champion" in done.stdout
     assert "up to date" in run(project, "dvc", "repro").stdout
     assert (project / "dvc.lock").read_bytes() == lock

@@ -146,7 +146,7 @@ def test_metrics_stand_beside_those_of_the_baselines() -> None:
     assert metric_rows(metrics) == [
         {
             "metric": "accuracy",
-            "Fine-tuned model": "0.7500 (0.7000–0.8000)",
+            "This model": "0.7500 (0.7000–0.8000)",
             "TF-IDF with logistic regression": "0.5000 (0.4000–0.6000)",
         }
     ]
