@@ -4,9 +4,9 @@
 
 `ROOT` holds the folders sst2, banking77, conll2003 and phrasebank. Trains, one after the other: a model for
 each task; the chain of `presets/chain-questions.yaml`; the same with a frozen backbone and links; and a
-fourth tail (Financial PhraseBank) added afterwards: to either chain with nothing moving but the tail, and to the
-first with everything moving and a share of the earlier tails' batches; beside a fourth model of its own. Then
-the time to answer all three questions about one text. What `benchmarks/results/chains.json` holds
+fourth tail (Financial PhraseBank) added afterwards: to either chain with nothing moving but the tail, and to
+the first with everything moving and a share of the earlier tails' batches; beside a fourth model of its own.
+Then the time to answer all three questions about one text. What `benchmarks/results/chains.json` holds
 already is not done again, and a training that was cut off goes on; `--only latency`, for example, does one
 part anew. All trainings have the same epochs and batches; the learning rates are those of the presets.
 """
@@ -56,8 +56,8 @@ FROZEN = {
     "backbone_rate": 0.0,
     "links": [{"after": layer, "kind": "bottleneck", "size": 64} for layer in (2, 4, 6)],
 }
-#: What is new can move faster where the backbone does not move; the fourth tail's by its validation records (of
-#: 0.0003, 0.001, 0.003, 0.01).
+#: What is new can move faster where the backbone does not move; the fourth tail's rate is chosen by its
+#: validation records (of 0.0003, 0.001, 0.003, 0.01).
 FROZEN_RATE, FOURTH_RATE = 1e-3, 3e-3
 #: Everything moves, and what has been learned holds it.
 REPLAY = {"earlier": "replay", "replay": 0.5, "l2_sp": 0.001}
