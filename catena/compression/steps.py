@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 def check_plain(method: Method) -> None:
     """Raise `SettingsError` where a method stores more than a network, so that it cannot be taken apart."""
     if not method.whole:
-        stored = " with `store` adapter" if method.settings.store == "adapter" else ""
+        adapter = method.settings.store == "adapter"
+        stored = " with `store` adapter" if adapter else ""
+        merges = adapter and getattr(method, "merges", False)
+        merged = "train it with `method.store: merged`, or " if merges else ""
         raise SettingsError(
-            f"A model of the method {method.name}{stored} is stored in a form of its own, which cannot be "
-            "made smaller or trained on; let it teach a student instead (`method.distillation.teacher`)."
+            f"A model of the method {method.name}{stored} is stored in a form of its own, which cannot be made "
+            f"smaller or trained on; {merged}let it teach a student (`method.distillation.teacher`)."
         )
 
 
