@@ -24,8 +24,8 @@ def check_plain(method: Method) -> None:
         merges = adapter and getattr(method, "merges", False)
         merged = "train it with `method.store: merged`, or " if merges else ""
         raise SettingsError(
-            f"A model of the method {method.name}{stored} is stored in a form of its own, which cannot be made "
-            f"smaller or trained on; {merged}let it teach a student (`method.distillation.teacher`)."
+            f"A model of the method {method.name}{stored} is stored in a form of its own, which cannot be "
+            f"made smaller or trained on; {merged}let it teach a student (`method.distillation.teacher`)."
         )
 
 
