@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.machine import describe
+from benchmarks.public_sets import phrasebank
 from catena.chain_predictor import ChainPredictor, load_predictor
 from catena.data.fetch import fetch_backbone
 from catena.evaluation.predictions import EvaluationPlan
@@ -111,7 +112,7 @@ class Bench:
             shutil.rmtree(raw, ignore_errors=True)
             shutil.copytree(self.options.data / FOLDERS[name], raw)
             if name == FOURTH:
-                as_table(raw)
+                phrasebank(self.options.data).to_csv(raw / "train.csv", index=False)
             print(f"preparing {name}", flush=True)
             prepare(settings, place)
             tokenize(settings, place)
@@ -131,14 +132,6 @@ class Bench:
     def keep(self, run: str, found: dict[str, Any]) -> None:
         self.results["runs"][run] = found
         write_json(self.options.results, self.results)
-
-
-def as_table(folder: Path) -> None:
-    """PhraseBank's `sentence@label` in ISO-8859-1, where `@` also occurs inside sentences, as a CSV file."""
-    source = next(path for path in sorted(folder.glob("*.txt")) if "@" in path.read_text("iso-8859-1"))
-    lines = source.read_text("iso-8859-1").splitlines()
-    rows = [line.rpartition("@")[::2] for line in lines if line.strip()]
-    pd.DataFrame(rows, columns=["text", "label"]).to_csv(folder / "train.csv", index=False)
 
 
 def scores(

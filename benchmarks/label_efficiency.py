@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from benchmarks import public_sets
 from benchmarks.machine import describe
 from catena.errors import CatenaError
 from catena.files import write_json
@@ -70,16 +71,10 @@ class DataSet:
 
 
 def sst2() -> DataSet:
-    names = {"0": "negative", "1": "positive"}
-
-    def part(name: str) -> pd.DataFrame:
-        lines = (DATA / "sst2" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-        rows = [line.split("\t") for line in lines]
-        return pd.DataFrame([{"text": text, "label": names[label]} for text, label in rows])
-
+    parts = public_sets.sst2(DATA)
     return DataSet(
-        part("train"),
-        part("test"),
+        parts["train"],
+        parts["test"],
         48,
         "Film review\nRating: {label}\nText: ",
         {"negative": "1 of 5 stars, terrible", "positive": "5 of 5 stars, great"},
@@ -88,10 +83,7 @@ def sst2() -> DataSet:
 
 
 def phrasebank() -> DataSet:
-    (file,) = sorted((DATA / "phrasebank").glob("*.txt"))
-    rows = [line.rsplit("@", 1) for line in file.read_text(encoding="iso-8859-1").splitlines() if "@" in line]
-    table = pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text")
-    table = table.sample(frac=1.0, random_state=0).reset_index(drop=True)
+    table = public_sets.phrasebank(DATA).sample(frac=1.0, random_state=0).reset_index(drop=True)
     return DataSet(
         table.iloc[1000:],
         table.iloc[:1000],
@@ -103,21 +95,11 @@ def phrasebank() -> DataSet:
 
 
 def eprstmt() -> DataSet:
-    def part(pattern: str) -> pd.DataFrame:
-        rows = [
-            json.loads(line)
-            for file in sorted((DATA / "eprstmt").glob(pattern))
-            for line in file.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
-        table = pd.DataFrame(rows)
-        names = {"Negative": "negative", "Positive": "positive"}
-        label = table["label"].astype(str).map(lambda one: names.get(one, one.lower()))
-        return pd.DataFrame({"text": table["sentence"], "label": label}).drop_duplicates("text")
-
+    parts = public_sets.eprstmt(DATA)
+    train = pd.concat([parts["train"], parts["validation"]], ignore_index=True).drop_duplicates("text")
     return DataSet(
-        pd.concat([part("train*.json*"), part("dev*.json*")], ignore_index=True).drop_duplicates("text"),
-        part("test*.json*"),
+        train,
+        parts["test"],
         128,
         "商品评价（{label}）：",
         {"negative": "差评，很失望", "positive": "好评，很满意"},

@@ -38,6 +38,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
+from benchmarks import public_sets
 from benchmarks.machine import describe
 from catena.data.near_duplicates import Side, find_near_duplicates
 from catena.files import write_json
@@ -62,28 +63,16 @@ UNLABELLED = 3_000
 START, STEP = 20, 20
 
 
-def sst2(folder: Path) -> dict[str, pd.DataFrame]:
-    """SST-2 in its published parts."""
-    parts = {}
-    for part, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
-        lines = (folder / "sst2" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-        rows = [line.rsplit("\t", 1) for line in lines]
-        parts[part] = pd.DataFrame(
-            {"text": [text for text, _ in rows], "label": [("negative", "positive")[int(n)] for _, n in rows]}
-        )
-    return parts
-
-
 def phrasebank(folder: Path) -> dict[str, pd.DataFrame]:
     """PhraseBank, which has no parts: 800 records for the test and 400 for validation, drawn once."""
-    text = (folder / "phrasebank" / "Sentences_75Agree.txt").read_text(encoding="iso-8859-1")
-    rows = [line.rsplit("@", 1) for line in text.splitlines() if line.strip()]
-    table = pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text")
-    table = table.sample(frac=1.0, random_state=0).reset_index(drop=True)
+    table = public_sets.phrasebank(folder).sample(frac=1.0, random_state=0).reset_index(drop=True)
     return {"test": table[:800], "validation": table[800:1200], "train": table[1200:].reset_index(drop=True)}
 
 
-DATA: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {"sst2": sst2, "phrasebank": phrasebank}
+DATA: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
+    "sst2": public_sets.sst2,
+    "phrasebank": phrasebank,
+}
 
 
 def apart(parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from benchmarks import public_sets
 from benchmarks.machine import describe
 from catena.files import write_json
 from catena.settings import load_settings
@@ -45,27 +47,20 @@ Record = tuple[str, int]
 def read(name: str, data: Path) -> tuple[list[Record], list[Record]]:
     """Texts and labels' numbers: what examples come from, and what is measured."""
     if name == "sst2":
-        train, test = (
-            [
-                (text, int(label))
-                for text, _, label in (
-                    line.rpartition("\t")
-                    for line in (data / "sst2" / file).read_text(encoding="utf-8").splitlines()
-                    if line.strip()
-                )
-            ]
-            for file in ("train.tsv", "test.tsv")
-        )
-        return train, test
-    (file,) = sorted((data / "phrasebank").glob("*.txt"))
-    lines = [line for line in file.read_text(encoding="iso-8859-1").splitlines() if "@" in line]
-    records = [
-        (text.strip(), LABELS[name].index(label.strip()))
-        for text, _, label in (line.rpartition("@") for line in lines)
+        parts = public_sets.sst2(data)
+        train, test = parts["train"], parts["test"]
+    else:
+        table = public_sets.phrasebank(data).sample(frac=1.0, random_state=0)
+        half = len(table) // 2
+        train, test = table[:half], table[half:]
+    return _numbered(name, train), _numbered(name, test)
+
+
+def _numbered(name: str, table: pd.DataFrame) -> list[Record]:
+    return [
+        (str(text).strip(), LABELS[name].index(str(label).strip()))
+        for text, label in zip(table["text"], table["label"], strict=True)
     ]
-    order = np.random.default_rng(0).permutation(len(records)).tolist()
-    half = len(records) // 2
-    return [records[row] for row in order[:half]], [records[row] for row in order[half:]]
 
 
 def runs(seeds: int) -> list[dict[str, Any]]:
