@@ -4,8 +4,8 @@
 
 Under autocast PyTorch rounds the weights of linear layers at every call; `catena.backbones.rounded` keeps
 them. SmolLM2-135M-Instruct writes 40 tokens after a prompt (greedy, one text), and all-MiniLM-L6-v2 reads one
-sentence, each with both kinds of layers in turn, in the precision of this machine. The answers must be the same
-to the last bit. The backbones are those in `models/backbones` (`catena fetch`).
+sentence, each with both kinds of layers in turn, in the precision of this machine. The answers must be the
+same to the last bit. The backbones are those in `models/backbones` (`catena fetch`).
 """
 
 from __future__ import annotations
