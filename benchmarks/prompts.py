@@ -63,10 +63,10 @@ def _numbered(name: str, table: pd.DataFrame) -> list[Record]:
     ]
 
 
-def runs(seeds: int) -> list[dict[str, Any]]:
+def runs(seeds: int, choices: Sequence[str]) -> list[dict[str, Any]]:
     """Everything that is measured; without examples the seed has no say."""
     found: list[dict[str, Any]] = [{"shots": 0, "choice": "none", "seed": 0}]
-    for seed, shots, choice in itertools.product(range(seeds), SHOTS, CHOICES):
+    for seed, shots, choice in itertools.product(range(seeds), SHOTS, choices):
         found.append({"shots": shots, "choice": choice, "seed": seed})
     return found
 
@@ -249,6 +249,13 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=300, help="test records")
     parser.add_argument("--pool", type=int, default=500, help="training records that a seed draws")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--choices",
+        nargs="+",
+        choices=CHOICES,
+        default=list(CHOICES),
+        help="similar ones take ten times as long",
+    )
     parser.add_argument("--limit", type=int, help="measure at most so many, then stop")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -265,7 +272,7 @@ def main() -> None:
     for name in () if options.table else options.names:
         rows = measured.setdefault(name, [])
         done = {(row["shots"], row["choice"], row["seed"]) for row in rows}
-        wanted = [run for run in runs(options.seeds) if tuple(run.values()) not in done]
+        wanted = [run for run in runs(options.seeds, options.choices) if tuple(run.values()) not in done]
         bench = Measured(name, options) if wanted else None
         for number, run in enumerate(wanted):
             if bench is None or left == 0:
