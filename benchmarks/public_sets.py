@@ -21,16 +21,13 @@ def sst2(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def phrasebank(folder: Path) -> pd.DataFrame:
-    """Financial PhraseBank, `sentence@label` in ISO-8859-1, each sentence once; it has no parts.
+    """Financial PhraseBank (at least 75% of the annotators agree), each sentence once; it has no parts.
 
-    `@` also occurs inside sentences.
+    Lines are `sentence@label` in ISO-8859-1, and `@` also occurs inside sentences.
     """
-    for path in sorted((folder / "phrasebank").glob("*.txt")):
-        lines = path.read_text(encoding="iso-8859-1").splitlines()
-        rows = [line.rpartition("@")[::2] for line in lines if "@" in line]
-        if rows:
-            return pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text", ignore_index=True)
-    raise FileNotFoundError(f"There are no labelled sentences in {folder / 'phrasebank'}.")
+    text = (folder / "phrasebank" / "Sentences_75Agree.txt").read_text(encoding="iso-8859-1")
+    rows = [line.rpartition("@")[::2] for line in text.splitlines() if line.strip()]
+    return pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text", ignore_index=True)
 
 
 def eprstmt(folder: Path) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from catena.backbones import build_network, get_backbone
+from catena.backbones import Blueprint, build_network, get_backbone
 from catena.backbones.rounded import keep_rounded
 from catena.data.cleaning import Cleaner
 from catena.errors import DataError, ModelError
@@ -53,7 +53,13 @@ class Predictor:
         self.method = get_method(MethodSettings.model_validate(card.get("method", {})))
         if model is None:
             described = BackboneSettings.model_validate(card["backbone"])
-            build = partial(build_network, described, dropout=None, attention=self.device.attention)
+            build = partial(
+                build_network,
+                described,
+                dropout=None,
+                attention=self.device.attention,
+                blueprint=Blueprint.of(described, self.tokenizer),
+            )
             around = Surroundings(
                 self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
             )

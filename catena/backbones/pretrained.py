@@ -107,8 +107,17 @@ class Pretrained(Backbone):
     ) -> PreTrainedModel:
         config = self._config(folder, attention)
         describe_head(config, head)
-        if blueprint is not None and blueprint.settings.bidirectional:
-            read_both_ways(folder, config, head)
+        if blueprint is None or not blueprint.settings.bidirectional:
+            return self._headed(folder, head, config, dropout, pooling)
+        read_both_ways(folder, config, head)
+        network = self._headed(folder, head, config, dropout, pooling)
+        check_both_ways(folder, network)
+        return network
+
+    def _headed(
+        self, folder: Path, head: Head, config: PretrainedConfig, dropout: float | None, pooling: str
+    ) -> PreTrainedModel:
+        """The network of `folder` in the configuration given, with a new head."""
         if head.kind == IMAGES:
             from catena.backbones.pixels import PixelClassifier
 
@@ -265,6 +274,23 @@ def read_both_ways(folder: Path, config: PretrainedConfig, head: Head) -> None:
             "`backbone.bidirectional` changes nothing; leave it out."
         )
     config.is_causal = False
+
+
+def check_both_ways(folder: Path, network: PreTrainedModel) -> None:
+    """Raise `ModelError` where the first token does not see the last one: some networks cannot."""
+    import torch
+
+    training = network.training
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
+    with torch.inference_mode():
+        network.eval()
+        outputs = network.base_model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    network.train(training)
+    if torch.equal(outputs[0, 0], outputs[1, 0]):
+        raise ModelError(
+            f"The network in {folder} ({network.config.model_type}) can only read forwards, so "
+            "`backbone.bidirectional` changes nothing; leave it out."
+        )
 
 
 def check_writer(folder: Path, config: PretrainedConfig, head: Head) -> None:

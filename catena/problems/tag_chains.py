@@ -58,7 +58,7 @@ def chain_loss(
     scores = logits[..., :tags].gather(1, order[..., None].expand(-1, -1, tags)).float()
     path = labels.gather(1, order).clamp(min=0)
     there = torch.arange(longest, device=labels.device) < lengths[:, None]
-    possible = torch.from_numpy(following).to(logits.device)
+    possible = torch.tensor(following, device=logits.device)
     transitions = logits[0, 0, tags:].reshape(tags, tags).float().masked_fill(~possible, IMPOSSIBLE)
 
     said = scores.gather(2, path[..., None])[..., 0]

@@ -68,6 +68,12 @@ def check_start(
             f"`method.start` solves the problem {card['problem']['name']}, not {problem.name}; choose "
             "another model."
         )
+    both = bool(settings.backbone.bidirectional)
+    if settings.backbone.type == "pretrained" and bool(card["backbone"].get("bidirectional")) != both:
+        raise SettingsError(
+            f"`method.start` was trained {'without' if both else 'with'} `backbone.bidirectional`; "
+            f"{'leave it out' if both else 'set it to true'}, for the network reads as it learned to."
+        )
     if list(card["label_names"]) != list(label_names):
         raise SettingsError(
             f"`method.start` has learned the classes {_listed(card['label_names'])}, and the data have "

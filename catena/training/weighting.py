@@ -26,9 +26,12 @@ def weighted_mean(
     """Σ wᵢ cᵢ · lossᵢ ÷ Σ cᵢ over a batch's records, by the mean `loss` of those that weigh the same.
 
     Not divided by Σ wᵢ, as in FixMatch (arXiv:2001.07685): a batch of light records moves the weights less.
-    `class_weights` are those by which `loss` weighs classes, cᵢ that of a record's class; all 1 without.
+    `class_weights` are those by which `loss` weighs classes, cᵢ that of a record's class; all 1 without, and
+    where a record has a share of every class, since the mean is over records then.
     """
-    counted = torch.ones_like(weights) if class_weights is None else class_weights[labels].to(weights.dtype)
+    counted = torch.ones_like(weights)
+    if class_weights is not None and labels.ndim == 1:
+        counted = class_weights[labels].to(weights.dtype)
     total = logits.new_zeros((), dtype=torch.float32)
     for weight in torch.unique(weights).tolist():
         rows = weights == weight

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from catena.files import sha256_file
@@ -50,6 +51,12 @@ def test_parameters_metrics_and_plots_are_shown(project: Path) -> None:
     page = (project / "plots/index.html").read_text()
     for plot in ("Training", "Confusion_matrix"):
         assert f'<div id = "{plot}">' in page
+    values = pd.read_csv(project / "reports/training/values.csv")
+    curve = pd.read_csv(project / "reports/training/curve.csv")
+    assert set(values["name"]) == set(curve.columns) - {"step", "epoch"}
+    accuracy = values[values["name"] == "validation_accuracy"]
+    assert accuracy["value"].tolist() == curve["validation_accuracy"].dropna().tolist()
+    assert "validation_accuracy" in page
 
 
 def test_an_experiment_trains_and_going_back_restores_without_training(project: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from catena.backbones import get_backbone
 from catena.backbones.base import Blueprint
 from catena.errors import ModelError, SettingsError
+from catena.layout import Layout
 from catena.methods import HeadRequest
+from catena.predictor import Predictor
+from catena.problems import get_problem
 from catena.settings import BackboneSettings, parse_settings
-from tests.tiny_language_model import write_language_backbone
+from catena.training.finetune import TrainingData, finetune
+from catena.training.starting import check_start
+from catena.training.tokens import write_tokens
+from tests.tiny_language_model import tiny_tokenizer, write_language_backbone
 from tests.tiny_project import write_backbone
 
 TAGS = HeadRequest("token-classification", ("O", "B-X", "I-X"))
@@ -75,3 +83,69 @@ def test_an_encoder_has_nothing_to_change(tmp_path: Path) -> None:
 def test_other_kinds_of_networks_have_no_such_setting() -> None:
     with pytest.raises(SettingsError, match=r"`bidirectional` is a size of recurrent, and `type` is convol"):
         parse_settings({"backbone": {"name": "x", "type": "convolutional", "bidirectional": True}})
+
+
+def test_networks_that_can_only_read_forwards_are_told_apart(tmp_path: Path) -> None:
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    config = GPTNeoConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_layers=2, num_heads=2, max_position_embeddings=64,
+        attention_types=[[["global"], 2]], pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    GPTNeoForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"\(gpt_neo\) can only read forwards"):
+        build(tmp_path, True)
+
+
+def test_an_adapter_reads_as_it_learned_to(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    layout = Layout(tmp_path)
+    write_language_backbone(layout.backbone("tiny"))
+    settings = parse_settings(
+        {
+            "backbone": {"name": "tiny", "source": "folder:x", "bidirectional": True},
+            "method": {"name": "lora", "store": "adapter", "peft": {"rank": 2}},
+            "training": {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32"},
+        }
+    )
+    random = np.random.default_rng(1)
+    for part, count in (("train", 24), ("validation", 9)):
+        ids = [random.integers(5, 60, 6).tolist() for _ in range(count)]
+        features = {"input_ids": ids, "labels": [row % 3 for row in range(count)]}
+        write_tokens(layout.tokenized / f"{part}.arrow", [features])
+    tokenizer = get_backbone("pretrained").tokenizer(layout.backbone("tiny"))
+    tokenizer.save_pretrained(layout.tokenized / "tokenizer")
+    (layout.tokenized / "statistics.json").write_text(json.dumps({"label_names": ["a", "b", "c"]}))
+    groups = ("problem", "backbone", "method", "tokenization")
+    card = {name: getattr(settings, name).model_dump() for name in groups}
+    finetune(
+        settings,
+        TrainingData.load(layout.tokenized, get_problem(settings.problem)),
+        backbone_folder=layout.backbone("tiny"),
+        checkpoints=tmp_path / "checkpoints",
+        target=layout.candidate,
+        card={
+            **card, "label_names": ["a", "b", "c"], "cleaning": {}, "fingerprint": "f" * 16,
+            "columns": {"text": "text", "label": "label"},
+        },
+        on_row=lambda row: None,
+        on_start=lambda device, plan: None,
+    )  # fmt: skip
+    loaded = Predictor.load(layout.candidate, device="cpu", precision="float32").model
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]])
+    with torch.inference_mode():
+        first = loaded.base_model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+    assert not torch.allclose(first[0], first[1], atol=1e-6)
+
+
+def test_a_start_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:
+    card = {
+        "method": {"name": "full"}, "problem": {"name": "classification"}, "label_names": ["a", "b"],
+        "backbone": BackboneSettings(bidirectional=True).model_dump(),
+    }  # fmt: skip
+    settings = parse_settings({})
+    problem = get_problem(settings.problem)
+    with pytest.raises(SettingsError, match=r"was trained with `backbone.bidirectional`; set it to true"):
+        check_start(card, settings, problem, ("a", "b"), tmp_path)

@@ -31,7 +31,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "eprstmt" / file).write_text(text, encoding="utf-8")
     names = ("negative", "neutral", "positive")
     news = [f"profit @ H\u00e4meenlinna rose {row}@{names[row % 3]}" for row in range(1300)]
-    (tmp_path / "phrasebank" / "Sentences.txt").write_text("\n".join(news), encoding="iso-8859-1")
+    (tmp_path / "phrasebank" / "Sentences_75Agree.txt").write_text("\n".join(news), encoding="iso-8859-1")
     text = json.dumps({"sentence": "物流很快", "label": "Positive"}, ensure_ascii=False)
     (tmp_path / "eprstmt" / "dev_few_all.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(label_efficiency, "DATA", tmp_path)

@@ -85,6 +85,19 @@ def test_weights_of_classes_are_counted_over_the_whole_batch() -> None:
     assert same.item() == pytest.approx(mean(labels, logits=logits).item())
 
 
+def test_weights_of_classes_and_shares_of_every_class_go_together() -> None:
+    torch.manual_seed(0)
+    logits, weights = torch.randn(5, 3), torch.tensor([1.0, 0.5, 0.5, 1.0, 2.0])
+    shares, classes = torch.softmax(torch.randn(5, 3), dim=1), torch.tensor([0.2, 3.0, 1.0])
+
+    def mean(labels: torch.Tensor, *, logits: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits, labels, weight=classes)
+
+    each = functional.cross_entropy(logits, shares, reduction="none", weight=classes)
+    by_hand = (each * weights).sum() / 5
+    assert weighted_mean(mean, shares, weights, logits, classes).item() == pytest.approx(by_hand.item())
+
+
 def test_pseudo_labelled_records_follow_the_labelled_ones(tmp_path: Path) -> None:
     write_tokens(tmp_path / "train.arrow", [{"input_ids": [[2, 5, 3], [2, 6, 7, 3]], "labels": [1, 0]}])
     write_tokens(tmp_path / "more.arrow", [{"input_ids": [[2, 8, 3], [2, 9, 9, 9, 3], [2, 3]]}])
