@@ -33,7 +33,7 @@ class RoundedLinear(nn.Linear):
         return functional.linear(input, *self._kept)
 
     def _state(self) -> tuple[int, ...]:
-        """What changes with the weights, replaced or changed in place (inference tensors do not count that)."""
+        """What changes with the weights, also in place, which inference tensors alone do not count."""
         own = [one for one in (self.weight, self.bias) if one is not None]
         return tuple(count for one in own for count in (id(one), 0 if one.is_inference() else one._version))
 
