@@ -61,7 +61,11 @@ class Predictor:
                 blueprint=Blueprint.of(described, self.tokenizer),
             )
             around = Surroundings(
-                self.problem.name, self.problem.head(self.label_names), self.tokenizer, build=build
+                self.problem.name,
+                self.problem.head(self.label_names),
+                self.tokenizer,
+                build=build,
+                max_length=self.tokenization.max_length,
             )
             read = partial(backbone.load, attention=self.device.attention)
             model = self.method.load(folder, read, around)

@@ -56,7 +56,7 @@ class Surroundings:
     `training` holds the features of the training part; it is `None` where a finished model is
     loaded. `backbone` is the folder of the pretrained weights and `source` where they come from, there only
     while training. `build` makes the network of such a folder with a new head, where a model is loaded that
-    does not hold its weights.
+    does not hold its weights. Texts are cut at `max_length` tokens, or else where the tokenizer says.
     """
 
     problem: str
@@ -67,6 +67,7 @@ class Surroundings:
     seed: int = 0
     source: str = ""
     build: Read | None = None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)

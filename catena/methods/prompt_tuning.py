@@ -61,7 +61,7 @@ class PromptTuning(Adapted):
         room = getattr(model.config, "max_position_embeddings", None)
         if around.tokenizer is None or not isinstance(room, int):
             return
-        longest = -(-int(around.tokenizer.model_max_length) // _PAD_TO) * _PAD_TO
+        longest = -(-int(around.max_length or around.tokenizer.model_max_length) // _PAD_TO) * _PAD_TO
         if longest + self.peft.virtual_tokens > room:
             raise SettingsError(
                 f"A prompt of {self.peft.virtual_tokens} places and texts of up to {longest} tokens do not "

@@ -180,6 +180,7 @@ def finetune(
         backbone_folder,
         settings.seed,
         "@".join(filter(None, (settings.backbone.source, settings.backbone.revision))),
+        max_length=settings.tokenization.max_length,
     )
     model = method.prepare(network, around)
     # before what was inserted becomes part of other weights
