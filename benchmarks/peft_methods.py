@@ -162,7 +162,8 @@ def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What the table says of each method that has been tested."""
     return [
         {"method": way, **results["runs"][f"{way} @ {tested['learning_rate']:g}"], **tested}
-        for way, tested in results["tests"].items()
+        for way in WAYS
+        if (tested := results["tests"].get(way)) is not None
     ]
 
 
