@@ -188,15 +188,15 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """Test accuracy against the share of weights that train."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    for row in rows(results):
+    for row, shape in zip(rows(results), "osD^v<>PX*hp", strict=False):
         share = 100 * row["trained"] / row["weights"]
         span = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
-        axes.errorbar(share, row["accuracy"], span, fmt="o", capsize=2, elinewidth=0.8)
-        axes.annotate(row["method"], (share, row["accuracy"]), (4, 4), textcoords="offset points", fontsize=8)
+        axes.errorbar(share, row["accuracy"], span, fmt=shape, capsize=2, elinewidth=0.8, label=row["method"])
     axes.set(xscale="log", xlabel="weights that train (%)", ylabel="test accuracy")
     axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
