@@ -21,9 +21,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the form of the three data sets."""
     for name in ("sst2", "phrasebank", "eprstmt"):
         (tmp_path / name).mkdir()
-    for part in ("train", "test"):
+    for part in ("train", "dev", "test"):
         lines = [f'a {part} film {number} with "quotes\t{number % 2}' for number in range(40)]
         (tmp_path / "sst2" / f"{part}.tsv").write_text("\n".join(lines), encoding="utf-8")
+    for part in ("train", "test"):
         labels = ("Negative", "Positive")
         said = [{"sentence": f"{part}还不错{row}", "label": labels[row % 2]} for row in range(20)]
         file = {"train": "train_few_all.json", "test": "test_public.json"}[part]
