@@ -254,7 +254,7 @@ def main() -> None:
         nargs="+",
         choices=CHOICES,
         default=list(CHOICES),
-        help="similar ones take ten times as long",
+        help="similar ones take several times as long",
     )
     parser.add_argument("--limit", type=int, help="measure at most so many, then stop")
     parser.add_argument("--table", action="store_true", help="measure nothing")

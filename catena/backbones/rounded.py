@@ -41,10 +41,6 @@ class RoundedLinear(nn.Linear):
         self._kept = None
         return super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
 
-    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        self._kept = None
-        super()._load_from_state_dict(*arguments, **options)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
 
