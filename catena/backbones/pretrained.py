@@ -185,6 +185,7 @@ class Pretrained(Backbone):
     @staticmethod
     def _config(folder: Path, attention: str) -> PretrainedConfig:
         _check(folder)
+        import torch
         from transformers import AutoConfig
 
         quieten()
@@ -194,6 +195,10 @@ class Pretrained(Backbone):
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{folder / 'config.json'} cannot be read: {_line(error)}") from error
+        parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+        for part in filter(None, parts):
+            # heads build networks of the type named here, and in a shorter one weights do not learn
+            part.dtype = torch.float32
         return config
 
     @staticmethod
