@@ -62,6 +62,8 @@ DROPOUTS = (
     "mlp_dropout",
     "dropout_rate",
 )
+#: Those of them that leave out some of what a token looks at.
+IN_ATTENTION = {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"}
 
 #: Only local files are read, no code comes with a model, and weights are safetensors.
 SAFE = {"local_files_only": True, "trust_remote_code": False}
@@ -240,14 +242,17 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout that a network uses, or where it uses none all that it has; unless nothing is asked.
+    """Set every dropout that a network uses, or where it uses none the others it has; unless nothing is asked.
 
-    Where a network's makers chose to have none, inside the attention for example, there stays none.
+    Where a network's makers chose to have none inside the attention, there stays none: causal language models
+    rely on looking at their first token (Xiao et al. 2023, arXiv 2309.17453). One that has no other gets
+    dropout before its head alone.
     """
     if dropout is None:
         return
     there = [name for name in DROPOUTS if getattr(config, name, None) is not None]
-    for name in [name for name in there if getattr(config, name) > 0] or there:
+    used = [name for name in there if getattr(config, name) > 0]
+    for name in used or [name for name in there if name not in IN_ATTENTION] or ["classifier_dropout"]:
         setattr(config, name, dropout)
 
 
