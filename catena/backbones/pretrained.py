@@ -111,9 +111,12 @@ class Pretrained(Backbone):
         describe_head(config, head)
         if blueprint is None or not blueprint.settings.bidirectional:
             return self._headed(folder, head, config, dropout, pooling)
-        read_both_ways(folder, config, head)
+        from catena.backbones import both_ways
+
+        both_ways.ask(folder, config, head, blueprint.settings.bidirectional)
         network = self._headed(folder, head, config, dropout, pooling)
-        check_both_ways(folder, network)
+        both_ways.open_layers(network)
+        both_ways.check(folder, network)
         return network
 
     def _headed(
@@ -156,7 +159,7 @@ class Pretrained(Backbone):
         return self._read(auto_class(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
 
     def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
-        from catena.backbones import pixels, tagger, towers
+        from catena.backbones import both_ways, pixels, tagger, towers
         from catena.backbones.pooled import MARK, MeanPooledClassifier
 
         config = self._config(folder, attention)
@@ -176,8 +179,11 @@ class Pretrained(Backbone):
         if getattr(config, "catena_smaller", None) is not None:
             from catena.backbones.smaller import read_smaller
 
-            return read_smaller(folder, config, getattr(auto, "from_config", auto)).eval()
-        return self._read(auto.from_pretrained, folder, config).eval()
+            network = read_smaller(folder, config, getattr(auto, "from_config", auto))
+        else:
+            network = self._read(auto.from_pretrained, folder, config)
+        both_ways.open_layers(network)
+        return network.eval()
 
     def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:
         from transformers import AutoModel
@@ -242,7 +248,7 @@ def describe_head(config: PretrainedConfig, head: Head) -> None:
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout that a network uses, or where it uses none the others it has; unless nothing is asked.
+    """Set every dropout that a network uses, or the others it has where it uses none, if any is asked.
 
     Where a network's makers chose to have none inside the attention, there stays none: causal language models
     rely on looking at their first token (Xiao et al. 2023, arXiv 2309.17453). One that has no other gets
@@ -265,42 +271,6 @@ def reads_forwards(config: PretrainedConfig) -> bool:
     return kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
         kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES or bool(getattr(config, "is_decoder", False))
     )
-
-
-def read_both_ways(folder: Path, config: PretrainedConfig, head: Head) -> None:
-    """Write into the configuration of a causal network that each token sees those after it as well.
-
-    BehnamGhader et al. 2024 (arXiv 2404.05961) make text encoders of language models in this way, Dukić and
-    Šnajder 2024 (arXiv 2401.14556) taggers. Raises `ModelError` where that makes no sense.
-    """
-    if head.kind in (*WRITERS, LANGUAGE, "masked-language-model"):
-        raise ModelError(
-            "`backbone.bidirectional` lets each token see the next ones, and here the network is asked what "
-            "comes next; leave it out."
-        )
-    if not reads_forwards(config):
-        raise ModelError(
-            f"The network in {folder} ({config.model_type}) is no causal language model, so "
-            "`backbone.bidirectional` changes nothing; leave it out."
-        )
-    config.is_causal = False
-
-
-def check_both_ways(folder: Path, network: PreTrainedModel) -> None:
-    """Raise `ModelError` where the first token does not see the last one: some networks cannot."""
-    import torch
-
-    training = network.training
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
-    with torch.inference_mode():
-        network.eval()
-        outputs = network.base_model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    network.train(training)
-    if torch.equal(outputs[0, 0], outputs[1, 0]):
-        raise ModelError(
-            f"The network in {folder} ({network.config.model_type}) can only read forwards, so "
-            "`backbone.bidirectional` changes nothing; leave it out."
-        )
 
 
 def check_writer(folder: Path, config: PretrainedConfig, head: Head) -> None:

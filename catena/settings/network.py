@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from catena.settings.group import Group, SafeName
 
@@ -115,11 +115,11 @@ class BackboneSettings(Group):
     cell: Literal["rnn", "lstm", "gru"] | None = Field(
         None, description="Cell of a `recurrent` network: plain tanh, LSTM or GRU (`lstm`)."
     )
-    bidirectional: bool | None = Field(
+    bidirectional: StrictBool | Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None,
         description="Whether a `recurrent` network reads from both ends (yes), or each token of a "
         "`pretrained` causal language model sees those after it as well (no), which helps where every token "
-        "gets a label.",
+        "gets a label; in all layers, or in so many from the top.",
     )
     filters: Size | None = Field(
         None, description="Filters of each width in a `convolutional` network (128)."
@@ -177,6 +177,11 @@ class BackboneSettings(Group):
             raise ValueError("`keep_layers` must name each layer once, bottom first")
         if kept is not None and self.type != "pretrained":
             raise ValueError("`keep_layers` is for pretrained networks; set `layers` for others")
+        if type(self.bidirectional) is int and (kept is not None or self.type != "pretrained"):
+            raise ValueError(
+                "`bidirectional` as a number of layers is for whole pretrained networks; set it to true "
+                "or false"
+            )
         return self
 
     @model_validator(mode="after")

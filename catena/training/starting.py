@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,11 +69,14 @@ def check_start(
             f"`method.start` solves the problem {card['problem']['name']}, not {problem.name}; choose "
             "another model."
         )
-    both = bool(settings.backbone.bidirectional)
-    if settings.backbone.type == "pretrained" and bool(card["backbone"].get("bidirectional")) != both:
+    asked, learned = (
+        json.dumps(both or False)
+        for both in (settings.backbone.bidirectional, card["backbone"].get("bidirectional"))
+    )
+    if settings.backbone.type == "pretrained" and asked != learned:
         raise SettingsError(
-            f"`method.start` was trained {'without' if both else 'with'} `backbone.bidirectional`; "
-            f"{'leave it out' if both else 'set it to true'}, for the network reads as it learned to."
+            f"`method.start` was trained with `backbone.bidirectional: {learned}`; set it to that, for the "
+            "network reads as it learned to."
         )
     if list(card["label_names"]) != list(label_names):
         raise SettingsError(

@@ -35,7 +35,7 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(
-    folder: Path, bidirectional: bool | None, head: HeadRequest = TAGS, attention: str = "eager"
+    folder: Path, bidirectional: bool | int | None, head: HeadRequest = TAGS, attention: str = "eager"
 ) -> Any:
     settings = BackboneSettings(bidirectional=bidirectional)
     torch.manual_seed(0)
@@ -61,11 +61,43 @@ def test_a_token_sees_later_ones_only_where_that_is_asked_for(causal: Path, atte
     assert torch.allclose(first_token(both, 9), first_token(both, 9, padding=3), atol=1e-5)
 
 
-def test_what_is_stored_reads_as_before(causal: Path, tmp_path: Path) -> None:
-    network = build(causal, True)
+def states(network: Any, last: int) -> tuple[torch.Tensor, ...]:
+    """What the first token is after the embedding and after each layer."""
+    ids = torch.tensor([[5, 6, 7, 8, last]])
+    with torch.inference_mode():
+        read = network.base_model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
+        )
+    return tuple(layer[0, 0] for layer in read.hidden_states)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_layers_below_those_asked_for_read_forwards(causal: Path, attention: str) -> None:
+    network = build(causal, 1, attention=attention)
+    assert network.config.num_hidden_layers == 2
+    first, second = (states(network, last) for last in (9, 10))
+    assert [torch.equal(one, other) for one, other in zip(first, second, strict=True)] == [True, True, False]
+    assert torch.allclose(first_token(network, 9), first_token(network, 9, padding=3), atol=1e-5)
+
+
+def test_more_layers_than_there_are_cannot_be_asked_for(causal: Path) -> None:
+    with pytest.raises(ModelError, match="asks for 3 layers, and the network has 2"):
+        build(causal, 3)
+
+
+@pytest.mark.parametrize("given", [{"keep_layers": [1, 2]}, {"type": "recurrent"}, {"bidirectional": 0}])
+def test_a_number_of_layers_is_for_whole_pretrained_networks(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="bidirectional"):
+        parse_settings({"backbone": {"name": "x", "bidirectional": 1, **given}})
+
+
+@pytest.mark.parametrize("asked", [True, 1])
+def test_what_is_stored_reads_as_before(causal: Path, tmp_path: Path, asked: bool | int) -> None:
+    network = build(causal, asked)
     network.save_pretrained(tmp_path)
     loaded = get_backbone("pretrained").load(tmp_path, TAGS, attention="eager")
     assert torch.equal(first_token(loaded, 9), first_token(network, 9))
+    assert not torch.equal(first_token(loaded, 9), first_token(loaded, 10))
 
 
 @pytest.mark.parametrize("kind", ["language-model", "causal-language-model"])
@@ -140,12 +172,17 @@ def test_an_adapter_reads_as_it_learned_to(tmp_path: Path) -> None:
     assert not torch.allclose(first[0], first[1], atol=1e-6)
 
 
-def test_a_start_that_reads_in_another_way_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("learned", "asked", "told"), [(True, None, "true"), (2, True, "2"), (None, 1, "false"), (1, True, "1")]
+)
+def test_a_start_that_reads_in_another_way_is_refused(
+    tmp_path: Path, learned: bool | int | None, asked: bool | int | None, told: str
+) -> None:
     card = {
         "method": {"name": "full"}, "problem": {"name": "classification"}, "label_names": ["a", "b"],
-        "backbone": BackboneSettings(bidirectional=True).model_dump(),
+        "backbone": BackboneSettings(bidirectional=learned).model_dump(),
     }  # fmt: skip
-    settings = parse_settings({})
+    settings = parse_settings({"backbone": {"name": "x", "bidirectional": asked}})
     problem = get_problem(settings.problem)
-    with pytest.raises(SettingsError, match=r"was trained with `backbone.bidirectional`; set it to true"):
+    with pytest.raises(SettingsError, match=f"trained with `backbone.bidirectional: {told}`; set it to that"):
         check_start(card, settings, problem, ("a", "b"), tmp_path)
