@@ -17,12 +17,11 @@ def read_project(layout: Layout) -> Settings:
     """
     settings = load_settings(layout.params)
     given = YAML(typ="safe").load(layout.params.read_text(encoding="utf-8")) or {}
-    for name in Settings.model_fields:
-        if name not in given:
-            default = settings.seed if name == "seed" else "{}"
-            raise SettingsError(
-                f"params.yaml: `{name}` is missing, and DVC compares it; add a line `{name}: {default}`."
-            )
+    if missing := [name for name in Settings.model_fields if name not in given]:
+        lines = [f"{name}: {settings.seed if name == 'seed' else '{}'}" for name in missing]
+        are, it = ("is", "it; add a line") if len(missing) == 1 else ("are", "them; add lines")
+        named, asked = (", ".join(f"`{one}`" for one in some) for some in (missing, lines))
+        raise SettingsError(f"params.yaml: {named} {are} missing, and DVC compares {it} {asked}.")
     for group in ("data", "backbone"):
         if "name" not in (given[group] or {}):
             raise SettingsError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,19 +20,34 @@ def print_summary(layout: Layout, seconds: float) -> None:
     metrics = read_report(layout.metrics)
     gate = read_report(layout.registry_report)
     console = Console() if sys.stdout.isatty() else Console(width=110)
-    confidence = 100 * metrics["plan"]["confidence"]
-    title = f"{metrics['records']:,} test records, with {confidence:g}% confidence intervals"
-    headline = dict(metrics["headline"])
-    table = Table("", *headline.values(), title=title, title_justify="left")
-    for name, scores in rivals(metrics).items():
-        table.add_row(name, *(with_interval(scores, metric) for metric in headline))
-    console.print()
-    console.print(table)
+    for table in _tables(metrics):
+        console.print()
+        console.print(table)
     console.print(gate_sentence(gate), highlight=False)
     report = layout.report.relative_to(layout.root)
     console.print(f"The report is in {report}. Done in {seconds:.0f} s. To go on:", highlight=False)
     for command in _next_commands(layout, gate):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    """The model beside its baselines; of a chain, a table for each tail."""
+    confidence = f"{100 * metrics['plan']['confidence']:g}%"
+    headline = dict(metrics["headline"])
+    tails = metrics.get("tails", {"": metrics["records"]})
+    for tail, records in tails.items():
+        prefix = f"{tail}: " if tail else ""
+        own = {
+            metric: title.removeprefix(prefix)
+            for metric, title in headline.items()
+            if title.startswith(prefix)
+        }
+        title = f"{prefix}{records:,} test records, with {confidence} confidence intervals"
+        table = Table("", *own.values(), title=title, title_justify="left")
+        for name, scores in rivals(metrics).items():
+            if any(metric in scores for metric in own):
+                table.add_row(name, *(with_interval(scores, metric) for metric in own))
+        yield table
 
 
 def _next_commands(layout: Layout, gate: Mapping[str, object]) -> tuple[str, str, str]:

@@ -96,7 +96,9 @@ class Tagging(Problem):
     def _read(self, raw: str, text: str) -> str:
         entities = read_entities(raw, text, self.settings.tag_scheme)
         if self.settings.words == "spaces" and cuts_a_word(text, entities):
-            raise ValueError("entity begins or ends inside a word (see `problem.words`)")
+            raise ValueError(
+                "entity begins or ends inside a word (`problem.words: tokenizer` ends them at punctuation)"
+            )
         return canonical(entities)
 
     def clean(self, records: pd.DataFrame, cleaner: Cleaner) -> pd.DataFrame:

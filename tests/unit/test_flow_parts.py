@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from flows import stages
 from flows.artifacts import markdown_lines
 from flows.leash import on_leash
 from flows.parameters import apply_overrides
+from flows.preflight import read_project
 from flows.reports import gate_sentence, metric_rows
+from flows.summary import print_summary
 from tests.tiny_project import PARAMS, REPOSITORY
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
@@ -155,3 +158,34 @@ def test_metrics_stand_beside_those_of_the_baselines() -> None:
 def test_the_gate_is_told_in_words() -> None:
     report = {"model": "news", "version": "3", "decision": "kept", "reasons": ["It was worse."]}
     assert gate_sentence(report) == "Version 3 of news did not become champion. It was worse."
+
+
+def test_all_groups_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("data: {name: mine}\nbackbone: {name: x}\nseed: 3\ngate: {}\n")
+    with pytest.raises(SettingsError) as raised:
+        read_project(Layout(tmp_path))
+    said = str(raised.value)
+    assert said.startswith("params.yaml: `preparation`, `problem`, ")
+    assert said.endswith("`evaluation: {}`, `registry: {}`.")
+    assert "`seed`" not in said and "`gate`" not in said
+
+
+def test_a_chain_is_shown_tail_by_tail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = Layout(tmp_path)
+    names = {"topic.accuracy": 0.9, "stars.mae": 0.5}
+    metrics = {
+        "plan": {"confidence": 0.95}, "records": 30, "tails": {"topic": 20, "stars": 10},
+        "headline": [["topic.accuracy", "topic: accuracy"], ["stars.mae", "stars: MAE"]],
+        "baseline_titles": [["mean", "Mean of the training part"]],
+        "baselines": {"mean": {"stars.mae": 1.25}},
+        **names, "intervals": {"topic.accuracy": [0.8, 1.0]},
+    }  # fmt: skip
+    gate = {"model": "m", "version": 1, "decision": "promoted", "reasons": ["It is good."]}
+    for path, report in ((layout.metrics, metrics), (layout.registry_report, gate)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report))
+    print_summary(layout, 1.0)
+    topic, stars = capsys.readouterr().out.split("stars: 10 test records")
+    assert "topic: 20 test records" in topic and "0.9000 (0.8000–1.0000)" in topic
+    assert "Mean of" not in topic and "MAE" not in topic
+    assert "Mean of the training part" in stars and "1.2500" in stars

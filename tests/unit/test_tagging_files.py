@@ -336,7 +336,7 @@ LINES = [
     ({"text": "In Oslo", "entities": "Oslo"}, "entities are not valid JSON"),
     (
         {"text": "In Oslo", "entities": [[4, 7, "LOC"]]},
-        "entity begins or ends inside a word (see `problem.words`)",
+        "entity begins or ends inside a word (`problem.words: tokenizer` ends them at punctuation)",
     ),
     ({"text": "In Oslo"}, "missing entities"),
     ({"text": ["In", "Oslo"], "entities": ["O"]}, "tokens and tags of different length"),
