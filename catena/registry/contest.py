@@ -101,7 +101,7 @@ def champion_predictions(
     Record identifiers are hashes of content and label, so the same identifiers mean the same
     records. Only when one is missing does a process of its own predict them all.
     """
-    records = predictions.records
+    records, problem = predictions.records, predictions.problem
     path = packaged / LINEAGE / predictions_name(tail)
     if path.is_file():
         try:
@@ -112,8 +112,9 @@ def champion_predictions(
                 f"({str(error).splitlines()[0][:100]}); remove the file to have them made again."
             ) from None
         if set(records["id"]) <= set(stored["id"]):
-            return stored.set_index("id").loc[records["id"]].reset_index()
-    problem = predictions.problem
+            found = stored.set_index("id").loc[records["id"]].reset_index()
+            # inputs do not travel with a version, and some scores count what is in them
+            return found.assign(**{role: records[role].array for role in problem.input_roles})
     wanted = ["id", problem.target_role, *problem.input_roles]
     return predict_apart(folder, records[wanted].reset_index(drop=True), tail)
 
