@@ -55,7 +55,9 @@ class TrainingSettings(Group):
         1.0, gt=0.0, description="Largest norm of the gradient; nothing switches it off."
     )
     dropout: OpenFraction | None = Field(
-        None, description="Dropout everywhere in the network; nothing leaves the backbone's own."
+        None,
+        description="Dropout wherever the network has some, and where it has none outside the "
+        "attention, as Llama, before its head; nothing leaves the backbone's own.",
     )
     label_smoothing: OpenFraction = Field(
         0.0, description="Share of the target spread evenly over all classes."
