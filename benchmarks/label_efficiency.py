@@ -49,8 +49,8 @@ LABELS = {4: 5, 8: 5, 16: 5, 32: 3, 64: 3, 256: 1}
 TEST, VALIDATION = 400, 60
 #: Records that were learned from, at most, on which accuracy is measured as well: how well it generalises.
 AGAIN = 64
-#: Records in a batch of training, and steps from one look at the validation records to the next.
-BATCH, EVERY = 8, 8
+#: Records in a batch of training, and looks at the validation records in a training.
+BATCH, LOOKS = 8, 6
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ DEFAULT = (
 
 
 def steps_for(k: int | None) -> int:
-    """Optimiser steps of 8 records each: 24 for 4 labels a class up to 120 for 256 and more."""
-    return {4: 24, 8: 32, 16: 48, 32: 64, 64: 80}.get(k or 0, 120)
+    """Optimiser steps of 8 records each: 24 for 4 labels a class, 120 for 256, 480 for all of them."""
+    return {4: 24, 8: 32, 16: 48, 32: 64, 64: 80, None: 480}.get(k, 120)
 
 
 def draw(table: pd.DataFrame, k: int | None, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -290,7 +290,8 @@ def adapted(
         if METHODS[name].get("steps") != 0:
             plan = plan_for(data, settings.training, seed)
             # of 8 records every step would be an epoch, and measured
-            evaluated = [*range(EVERY, plan.steps, EVERY), plan.steps]
+            every = max(BATCH, plan.steps // LOOKS)
+            evaluated = [*range(every, plan.steps, every), plan.steps]
             engine = Engine(
                 model, problem, method, settings.training, replace(plan, epoch_ends=evaluated),
                 data.training, data.validation,
@@ -337,7 +338,7 @@ def figure(results: Mapping[str, Any], sizes: Sequence[str], path: Path, title: 
     """Accuracy over the number of labels, with the standard deviation over the seeds."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(7, 4.2), layout="constrained")
+    drawn = Figure(figsize=(9, 4.2), layout="constrained")
     axes = drawn.subplots()
     styles = itertools.cycle(("o-", "s-", "^-", "d:", "v-", "P-", "X-", "h-", "*:"))
     for name, style in zip(METHODS, styles, strict=False):
@@ -354,7 +355,7 @@ def figure(results: Mapping[str, Any], sizes: Sequence[str], path: Path, title: 
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set(xlabel="labels a class", ylabel="accuracy on the test records", title=title)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, format="svg", metadata={"Date": None})
 
