@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import json
 import os
 import tempfile
@@ -35,6 +34,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from benchmarks import public_sets
+from benchmarks.label_efficiency_figures import figure, table
 from benchmarks.machine import describe
 from catena.errors import CatenaError
 from catena.files import write_json
@@ -320,46 +320,6 @@ def adapted(
     return np.asarray(labels, dtype=object)[logits.argmax(1)], chances, trained
 
 
-def table(results: Mapping[str, Any], sizes: Sequence[str], what: str) -> str:
-    """Mean of a figure and its spread over the seeds, a row for each method, as Markdown."""
-    lines = [f"| method | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
-    for name in METHODS:
-        cells = []
-        for size in sizes:
-            found = [one[what] for key, one in results.items() if key.rpartition("/")[0] == f"{name}/{size}"]
-            spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
-            cells.append(f"{np.mean(found):.3f}{spread}" if found else "–")
-        if set(cells) != {"–"}:
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def figure(results: Mapping[str, Any], sizes: Sequence[str], path: Path, title: str) -> None:
-    """Accuracy over the number of labels, with the standard deviation over the seeds."""
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(9, 4.2), layout="constrained")
-    axes = drawn.subplots()
-    styles = itertools.cycle(("o-", "s-", "^-", "d:", "v-", "P-", "X-", "h-", "*:"))
-    for name, style in zip(METHODS, styles, strict=False):
-        points = []
-        for at, size in enumerate(sizes):
-            found = [
-                one["accuracy"] for key, one in results.items() if key.rpartition("/")[0] == f"{name}/{size}"
-            ]
-            if found:
-                points.append((at, np.mean(found), np.std(found, ddof=1) if len(found) > 1 else 0.0))
-        if points:
-            places, means, spreads = zip(*points, strict=True)
-            axes.errorbar(places, means, yerr=spreads, fmt=style, capsize=2, label=name)
-    axes.set_xticks(range(len(sizes)), sizes)
-    axes.set(xlabel="labels a class", ylabel="accuracy on the test records", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, format="svg", metadata={"Date": None})
-
-
 def main() -> None:
     """Train what is missing, then print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -433,9 +393,18 @@ def main() -> None:
                 keep()
     keep()
     names = [str(k) if k is not None else "all" for k in sizes]
-    print("accuracy on the test records\n" + table(results, names, "accuracy"))
-    print("\naccuracy on records that were learned from\n" + table(results, names, "training_accuracy"))
-    figure(results, names, path.with_suffix(".svg"), f"{options.data}, {BACKBONE}, {len(test)} test records")
+    print("accuracy on the test records\n" + table(results, [*METHODS], names, "accuracy"))
+    print(
+        "\naccuracy on records that were learned from\n"
+        + table(results, [*METHODS], names, "training_accuracy")
+    )
+    figure(
+        results,
+        [*METHODS],
+        names,
+        path.with_suffix(".svg"),
+        f"{options.data}, {BACKBONE}, {len(test)} test records",
+    )
 
 
 if __name__ == "__main__":
