@@ -15,7 +15,7 @@ from catena.data.screening import REJECTED_COLUMNS, Screen
 from catena.errors import DataError
 from catena.files import sha256_file, sha256_folder
 from catena.problems import Problem
-from catena.settings import Settings
+from catena.settings import DataSettings, Settings
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _PROGRESS_ROWS = 200_000
@@ -50,6 +50,7 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
             f"There is no folder data/raw/{_shown(folder)}; `catena fetch` gets it where `data.source` is "
             f"set, `dvc pull` restores a version that DVC knows, or put the files there."
         )
+    check_columns(settings.data, problem)
     screen = Screen.from_settings(settings, problem)
     filled_in = with_filled_in_labels(settings)
     filled_in_screen = Screen.from_settings(filled_in, problem)
@@ -63,6 +64,17 @@ def read_files(settings: Settings, problem: Problem, folder: Path) -> list[RawFi
     if classes is not None:
         check_labels(classes, problem.target_role)
     return files
+
+
+def check_columns(data: DataSettings, problem: Problem) -> None:
+    """Raise `DataError` where `data.columns`, as it was written, names a role that is never read."""
+    roles = problem.raw_roles(data.columns)
+    strange = [role for role in data.columns if role not in roles]
+    if strange and "columns" in data.model_fields_set:
+        raise DataError(
+            f"`data.columns` names a column for `{strange[0]}`, which {problem.name} does not read; it reads "
+            f"{', '.join(roles)}. Columns to carry along are named in `data.keep`."
+        )
 
 
 def named_files(settings: Settings, folder: Path) -> list[tuple[str, str, str]]:

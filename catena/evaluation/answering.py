@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from catena.evaluation.answer_baselines import phrase, sentence
 from catena.evaluation.answer_matches import best_match
 from catena.evaluation.base import Metric
-from catena.evaluation.counted import CountedEvaluation, ResultTable
+from catena.evaluation.counted import CountedEvaluation, ResultTable, check_prepared
 from catena.evaluation.mistakes import excerpt
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.scores import Floats
@@ -55,6 +55,9 @@ class AnsweringEvaluation(CountedEvaluation):
         "sentence": ("Nearest sentence of the passage (TF-IDF)", sentence),
         "phrase": ("First name or number in that sentence", phrase),
     }
+
+    def check_targets(self, records: pd.DataFrame, label_names: Sequence[str]) -> None:
+        check_prepared(records[self.target], from_canonical)
 
     def counts(self, records: pd.DataFrame, plan: EvaluationPlan, column: str = "prediction") -> Floats:
         """For questions with an answer and for those without: how many, exact matches, F1."""

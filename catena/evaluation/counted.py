@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from catena.errors import DataError
 from catena.evaluation.base import Evaluation
 from catena.evaluation.bootstrap import percentile_interval, resampled_weights
 from catena.evaluation.metrics import rounded
@@ -32,6 +33,18 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from catena.evaluation.report import ReportSource
+
+
+def check_prepared(targets: pd.Series, read: Callable[[str], object]) -> None:
+    """Raise `DataError` for a target that `read`, which knows the prepared form alone, cannot read."""
+    for row, target in enumerate(targets.tolist(), start=1):
+        try:
+            read(target)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"Record {row}: `{targets.name}` is {target!r:.60}, which is not as the prepare stage writes "
+                "it; give prepared records."
+            ) from None
 
 
 @dataclass(frozen=True)

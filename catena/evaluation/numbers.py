@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from catena.evaluation.base import Metric
 from catena.evaluation.baselines import backbone_vectors, word_weights
-from catena.evaluation.counted import CountedEvaluation, ResultTable
+from catena.evaluation.counted import CountedEvaluation, ResultTable, check_prepared
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.scores import Floats
 from catena.problems.regression import canonical_number, numbers
@@ -70,6 +70,9 @@ class NumberEvaluation(CountedEvaluation):
         "tfidf": ("TF-IDF with ridge regression", tfidf),
         "backbone": ("Backbone before fine-tuning", backbone),
     }
+
+    def check_targets(self, records: pd.DataFrame, label_names: Sequence[str]) -> None:
+        check_prepared(records[self.target], float)
 
     def counts(self, records: pd.DataFrame, plan: EvaluationPlan, column: str = "prediction") -> Floats:
         """Powers and products of target and prediction, both less the targets' mean, and of the error."""

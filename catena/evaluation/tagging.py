@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from catena.evaluation.base import Metric
-from catena.evaluation.counted import CountedEvaluation, ResultTable
+from catena.evaluation.counted import CountedEvaluation, ResultTable, check_prepared
 from catena.evaluation.phrases import known_phrases
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.scores import Floats
@@ -54,6 +54,9 @@ class TaggingEvaluation(CountedEvaluation):
     baselines: ClassVar[Mapping[str, tuple[str, Callable[[BaselineData], Learned]]]] = {
         "phrases": ("Entities known from training", known_phrases)
     }
+
+    def check_targets(self, records: pd.DataFrame, label_names: Sequence[str]) -> None:
+        check_prepared(records[self.target], from_canonical)
 
     def counts(self, records: pd.DataFrame, plan: EvaluationPlan, column: str = "prediction") -> Floats:
         """Words; then right, said and there: of all entities, those of each label, the words of each tag."""

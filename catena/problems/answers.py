@@ -24,8 +24,11 @@ def canonical(answers: Iterable[Answer]) -> str:
 
 
 def from_canonical(target: str) -> list[Answer]:
-    """The answers that `canonical` wrote; none where the passage does not answer the question."""
-    return [(start, text) for start, text in json.loads(target)]
+    """The answers that `canonical` wrote; none where the passage does not answer the question.
+
+    Raises `ValueError` or `TypeError` for any other text.
+    """
+    return [(int(start), text) for start, text in json.loads(target)]
 
 
 def spans_as_text(spans: Iterable[Span]) -> str:

@@ -29,8 +29,8 @@ def canonical(entities: Iterable[Entity]) -> str:
 
 
 def from_canonical(target: str) -> list[Entity]:
-    """The entities that `canonical` wrote."""
-    return [(start, end, label) for start, end, label in json.loads(target)]
+    """The entities that `canonical` wrote. Raises `ValueError` or `TypeError` for any other text."""
+    return [(int(start), int(end), label) for start, end, label in json.loads(target)]
 
 
 def read_entities(raw: str, text: str, scheme: str) -> list[Entity]:

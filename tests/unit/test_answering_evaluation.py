@@ -7,11 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from catena.errors import DataError
 from catena.evaluation.answer_baselines import phrase, sentence, sentences
 from catena.evaluation.answer_matches import best_match, normalised, overlap
 from catena.evaluation.answering import AnsweringEvaluation, question_kind
+from catena.evaluation.base import Evaluation
 from catena.evaluation.baselines import BaselineData
+from catena.evaluation.numbers import NumberEvaluation
 from catena.evaluation.predictions import EvaluationPlan, Predictions
+from catena.evaluation.tagging import TaggingEvaluation
 from catena.problems.answers import canonical, from_canonical
 from catena.settings import ProblemSettings
 
@@ -124,3 +128,26 @@ def test_the_baselines_say_a_sentence_and_a_name_in_it(tmp_path: Path) -> None:
     ((start, said),) = from_canonical(phrase(data)[0][0])
     assert said == "Mary Hall"
     assert context[start:].startswith(said)
+
+
+def test_targets_in_another_form_than_the_prepared_one_are_named() -> None:
+    def check(evaluation: Evaluation, *targets: object) -> None:
+        evaluation.check_targets(pd.DataFrame({evaluation.target: targets}), ("PER",))
+
+    check(AnsweringEvaluation(), "[]", canonical([(3, "Cork")]))
+    check(TaggingEvaluation(), "[]", '[[0,4,"PER"]]')
+    check(NumberEvaluation(), "-1.5")
+    raw: list[tuple[Evaluation, object]] = [
+        (AnsweringEvaluation(), '{"text": ["Cork"], "answer_start": [3]}'),
+        (AnsweringEvaluation(), '["Cork"]'),
+        (AnsweringEvaluation(), "Cork"),
+        (AnsweringEvaluation(), None),
+        (TaggingEvaluation(), "B-PER O"),
+        (TaggingEvaluation(), '[{"start": 0, "end": 4, "label": "PER"}]'),
+        (NumberEvaluation(), "five"),
+    ]
+    for evaluation, target in raw:
+        with pytest.raises(
+            DataError, match=rf"Record 2: `{evaluation.target}` is .* not as the prepare stage"
+        ):
+            check(evaluation, "1.0" if isinstance(evaluation, NumberEvaluation) else "[]", target)

@@ -398,6 +398,13 @@ def test_a_missing_role_is_asked_for(tmp_path: Path) -> None:
         run(tmp_path, GOOD, data={"columns": {"text": "1"}})
 
 
+def test_a_role_that_is_not_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a column for `label`, which tagging does not read; it reads text, ent"
+    ):
+        run(tmp_path, GOOD, data={"columns": {"text": "1", "entities": "last", "label": "2"}})
+
+
 def test_augmentation_is_refused_because_entities_point_into_the_text(tmp_path: Path) -> None:
     with pytest.raises(CatenaError, match="Augmentation is not there for tagging"):
         run(tmp_path, GOOD, preparation={"augmentation": {"copies": 1, "word_dropout": 0.1}})
