@@ -70,8 +70,8 @@ def init(
     data: Annotated[
         Path,
         typer.Option(
-            help="Your labelled file: CSV, TSV, JSON Lines, Parquet, also gzipped, "
-            "NumPy; or a folder of images."
+            help="Your labelled file: CSV, TSV, JSON Lines, Parquet, CoNLL, SQuAD, plain text, one side of "
+            "two parallel files, also gzipped; NumPy; or a folder of images."
         ),
     ],
     text: Annotated[str | None, typer.Option(help="Column with the text; by default a guess.")] = None,

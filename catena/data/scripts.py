@@ -17,7 +17,7 @@ UNSPACED = (
 )
 #: Where a script has no spaces between words, each of its characters counts as one.
 WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[\w'’])+")
-_CHARACTER = re.compile(f"[{UNSPACED}]")
+UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
 #: The same for RE2, which looks at nothing ahead: runs between white space, or single characters.
 _COUNTED = rf"[{UNSPACED}]|[^\s{UNSPACED}]+"
 
@@ -28,7 +28,7 @@ def unspaced_share(texts: Iterable[str]) -> float:
     for text in texts:
         letters += sum(map(str.isalpha, text))
         if not text.isascii():
-            unspaced += sum(1 for found in _CHARACTER.findall(text) if found.isalpha())
+            unspaced += sum(1 for found in UNSPACED_CHARACTER.findall(text) if found.isalpha())
     return unspaced / letters if letters else 0.0
 
 
@@ -57,7 +57,7 @@ def whole_word(word: str) -> str:
 
 def joined(first: str, second: str) -> str:
     """Two pieces of text as one, with a space between them unless both sides are written without."""
-    if _CHARACTER.match(first[-1:]) and _CHARACTER.match(second[:1]):
+    if UNSPACED_CHARACTER.match(first[-1:]) and UNSPACED_CHARACTER.match(second[:1]):
         return first + second
     return f"{first} {second}"
 

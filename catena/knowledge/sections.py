@@ -15,6 +15,9 @@ _INLINE = re.compile(
     r"|(?<!\w)__(?=\S)(?P<bars>.+?)(?<=\S)__(?!\w)"
     r"|(?<!\S)\*\*(?=\w)|(?<=[\w.,;:!?)])\*\*(?!\S)"
 )
+#: A line that makes a heading of the line above it, and one that divides paragraphs.
+_UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*$")
+_RULE = re.compile(r" {0,3}([-*_])(\s*\1){2,}\s*$")
 _QUOTE = re.compile(r"\s*>\s?")
 _BULLET = re.compile(r"\s*[-*+]\s+")
 #: A number that may stand before an item of a list; a year at the beginning of a line is none.
@@ -78,10 +81,12 @@ def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
     fenced = False
     # A number begins an item after an empty line or a heading, and within a list; elsewhere it is text.
     listed, inside = True, False
+    # Whether the line above is a paragraph of its own so far, which can still become a heading.
+    alone = False
     for number, line in enumerate(text.splitlines(), 1):
         if _FENCE.match(line):
             fenced = not fenced
-            listed, inside = True, False
+            listed, inside, alone = True, False, False
             continue
         if fenced:
             lines.append((number, 0, line))
@@ -89,12 +94,20 @@ def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
         heading = _HEADING.match(line)
         if heading:
             lines.append((number, len(heading[1]), _without_marks(heading[2])))
-            listed, inside = True, False
+            listed, inside, alone = True, False, False
             continue
+        if alone and (underline := _UNDERLINE.match(line)):
+            above, _, title = lines.pop()
+            lines.append((above, 1 if underline[1][0] == "=" else 2, title.strip()))
+            listed, inside, alone = True, False, False
+            continue
+        if _RULE.match(line):
+            line = ""
         quote = _QUOTE.match(line)
         rest = line[quote.end() :] if quote else line
         mark = _BULLET.match(rest) or (_NUMBER.match(rest) if listed else None)
         lines.append((number, 0, _without_marks(rest[mark.end() :] if mark else rest)))
+        alone = listed and not (inside or mark or quote) and bool(rest.strip())
         inside = bool(mark) or (inside and bool(rest.strip()))
         listed = inside or not rest.strip()
     return lines

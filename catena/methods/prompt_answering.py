@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from catena.data.scripts import UNSPACED
 from catena.errors import ModelError
 from catena.methods.prompt_asking import Asker
 from catena.methods.prompt_examples import Example
 from catena.methods.prompt_network import Asked, tokens_of
 from catena.methods.prompt_scores import BATCH_TOKENS, left_padded
+from catena.methods.prompt_words import Piece, pieces
 
 #: The number by which features mark tokens of the question; those of the passage have higher ones.
 _QUESTION = 1
 #: Bits of a token's label in the features: an answer starts here, one ends here.
 _STARTS, _ENDS = 1, 2
-_WORD = re.compile(r"\w+")
+#: Where a script has no spaces between words, each of its characters counts as one.
+_WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+")
 #: Words that a stretch of the passage may have more or less than the answer.
 _LONGER = 2
 
@@ -51,8 +54,7 @@ class PromptAnswerer(Asked):
             places.append(place)
         logits = input_ids.new_zeros((*input_ids.shape, 2), dtype=torch.float32)
         for row, (answer, sure) in enumerate(self.write(asked)):
-            texts = [self.asker.layout.tokenizer.decode([token]) for token in asked[row]["context"]]
-            first, last, overlap = locate(answer, texts)
+            first, last, overlap = locate(answer, pieces(self.asker.layout.tokenizer, asked[row]["context"]))
             span = (places[row][first], places[row][last]) if overlap else (0, 0)
             chance = min(max(sure * overlap if overlap else sure, 1e-6), 1 - 1e-6) ** 0.5
             others = max(len(places[row]), 1)
@@ -115,14 +117,14 @@ def divided(ids: Sequence[int], shapes: Sequence[int]) -> tuple[dict[str, list[i
     return {"question": question, "context": [int(ids[at]) for at in places]}, places
 
 
-def locate(answer: str, tokens: Sequence[str]) -> tuple[int, int, float]:
+def locate(answer: str, passage: Sequence[Piece]) -> tuple[int, int, float]:
     """The stretch of tokens whose words are most like the answer's: first, last, and F1 of shared words.
 
     F1 is 0 where no word is shared. Of equal stretches the shortest counts, then the first.
     """
     said = Counter(_WORD.findall(answer.casefold()))
-    text = "".join(tokens)
-    owners = [number for number, token in enumerate(tokens) for _ in token]
+    text = "".join(piece for piece, _, _ in passage)
+    owners = [place for piece, *place in passage for _ in piece]
     spans = [match.span() for match in _WORD.finditer(text)]
     names = [text[start:end].casefold() for start, end in spans]
     best = (0.0, 0, 0, 0)
@@ -140,7 +142,7 @@ def locate(answer: str, tokens: Sequence[str]) -> tuple[int, int, float]:
     f1, _, first, last = best
     if not f1:
         return 0, 0, 0.0
-    return owners[spans[-first][0]], owners[spans[last][1] - 1], f1
+    return owners[spans[-first][0]][0], owners[spans[last][1] - 1][1], f1
 
 
 def answer_examples(asker: Asker, records: Sequence[Mapping[str, Any]]) -> list[Example]:

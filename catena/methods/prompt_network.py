@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 
 from catena.methods.prompt_asking import Asker
 from catena.methods.prompt_examples import Example
+from catena.methods.prompt_words import bare, words
 
 #: Log-odds against a tag that cannot be meant.
 _NEVER = -30.0
@@ -54,7 +55,7 @@ class PromptClassifier(Asked):
 class PromptTagger(Asked):
     """The label of each word, asked for word by word; neighbours of one label are taken for one entity.
 
-    Words are what the tokenizer begins anew: runs between spaces where spaces are tokens or parts of them.
+    Words are as `catena.methods.prompt_words.words` finds them.
     """
 
     def __init__(self, network: PreTrainedModel, asker: Asker, tags: Sequence[str]) -> None:
@@ -110,27 +111,6 @@ def inner_start(asker: Asker, ids: Sequence[int]) -> int:
     """Where a record's own tokens begin."""
     before = asker.around[0]
     return len(before) if before and list(ids[: len(before)]) == before else 0
-
-
-def words(asker: Asker, ids: Sequence[int]) -> list[list[int]]:
-    """The places of the tokens of each word."""
-    found: list[list[int]] = []
-    tokens = asker.layout.tokenizer.convert_ids_to_tokens(list(ids))
-    for at, token in enumerate(tokens):
-        begins = token[:1] in ("Ġ", "▁", "Ċ") if asker.layout.sensitive else not token.startswith("##")
-        if begins or not found:
-            found.append([at])
-        else:
-            found[-1].append(at)
-    return found
-
-
-def bare(asker: Asker, ids: Sequence[int], word: Sequence[int]) -> list[int]:
-    """The tokens of a word as if no space stood before it."""
-    own = [ids[at] for at in word]
-    if not asker.layout.sensitive:
-        return own
-    return list(asker.layout.literal(asker.layout.tokenizer.decode(own).strip())) or own
 
 
 def tokens_of(values: Any) -> list[int]:

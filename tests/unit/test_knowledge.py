@@ -19,30 +19,10 @@ from catena.knowledge.asking import FOUND, READ, Reply, ask
 from catena.knowledge.checking import is_right, levels, lowest_threshold, read_questions
 from catena.knowledge.index import KnowledgeBase
 from catena.knowledge.passages import Passage, read_passages
-from catena.knowledge.sections import sections
 from catena.knowledge.words import WordIndex
+from tests.tiny_documents import HTML, MARKDOWN
 from tests.tiny_model import build_tiny_model
 from tests.tiny_project import write_backbone
-
-MARKDOWN = """# Handbook
-
-Our offices are in **Oslo**.
-
-## Returns
-
-Goods may come back within [thirty days](rules.html) of delivery. Send them to the *main* warehouse.
-
-```
-# no heading
-```
-
-## Shipping
-
-- Parcels leave on Tuesdays.
-"""
-HTML = """<html><head><title>x</title><style>p {}</style></head><body><h1>Prices</h1>
-<p>A small box costs <b>four</b> crowns.</p><script>alert("no")</script>
-<h2>Discounts</h2><ul><li>Students pay half.</li><li>Groups pay &frac34;.</li></ul></body></html>"""
 
 
 @pytest.fixture
@@ -67,77 +47,6 @@ def catena(*arguments: str | Path) -> tuple[int, str, str]:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout, done.stderr
-
-
-def test_documents_become_sections_under_all_their_headings() -> None:
-    found = sections(MARKDOWN, ".md")
-    assert [(one.heading, one.line) for one in found] == [
-        ("Handbook", 3),
-        ("Handbook › Returns", 7),
-        ("Handbook › Shipping", 15),
-    ]
-    assert found[1].text.startswith("Goods may come back within thirty days of delivery.")
-    assert "# no heading" in found[1].text
-    found = sections(HTML, ".html")
-    assert [one.heading for one in found] == ["Prices", "Prices › Discounts"]
-    assert found[0].text == "A small box costs four crowns."
-    assert found[1].text == "Students pay half.\nGroups pay ¾."
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "<!DOCTYPE html><html><head><title>Shop</title><body><h1>Prices</h1><p>A box costs four crowns.</p>",
-        "<!DOCTYPE html><html><head><title>Shop</title><h1>Prices</h1><p>A box costs four crowns.",
-        "<title>Shop</title><h1>Prices</h1>A box costs four crowns.",
-        "<head><title>Shop<body><h1>Prices</h1><p>A box costs four crowns.",
-        "<html><head><title>Shop</title></head><body><h1>Prices</h1>A box costs four crowns.</body></html>",
-    ],
-)
-def test_pages_that_leave_tags_out_as_html_allows_keep_their_text(page: str) -> None:
-    (found,) = sections(page, ".html")
-    assert (found.heading, found.text) == ("Prices", "A box costs four crowns.")
-
-
-def test_a_number_that_begins_a_wrapped_line_is_text_and_one_of_a_list_is_none() -> None:
-    text = (
-        "The company began in\n1998. The founder was Bob, who was born in\n"
-        "12. He died in 1999.\n\n1. First\n2. Second,\n   wrapped\n10. Tenth\n\n1998. A year.\n- Bullet\n"
-        "  1. Inner\n\n## 1. Aims\n1. One"
-    )
-    first, last = sections(text, ".md")
-    assert first.text.splitlines() == [
-        "The company began in",
-        "1998. The founder was Bob, who was born in",
-        "12. He died in 1999.",
-        "",
-        "First",
-        "Second,",
-        "   wrapped",
-        "Tenth",
-        "",
-        "1998. A year.",
-        "Bullet",
-        "Inner",
-    ]
-    assert (last.heading, last.text) == ("1. Aims", "One")
-
-
-@pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        ("Override `__init__` and ``a ` b``.", "Override __init__ and a ` b."),
-        ("`[a](b)`, `2**3`, `**kwargs`", "[a](b), 2**3, **kwargs"),
-        ("[`__all__`](all.html) is **quite __bold__**", "__all__ is quite bold"),
-        ("a snake__case__name, 2**3**4 apart", "a snake__case__name, 234 apart"),
-        ("A **bold phrase that", "A bold phrase that"),
-        ("goes on.** There", "goes on. There"),
-        ("2 ** 3 and a lone ` mark", "2 ** 3 and a lone ` mark"),
-        ("> - quoted **item**", "quoted item"),
-    ],
-)
-def test_marks_go_and_what_they_mark_stays(line: str, text: str) -> None:
-    assert [one.text for one in sections(line, ".md")] == [text]
 
 
 def test_a_folder_gives_passages_and_pairs_and_names_what_it_leaves_out(folder: Path) -> None:

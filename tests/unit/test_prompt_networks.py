@@ -13,6 +13,7 @@ from catena.errors import SettingsError
 from catena.methods import Surroundings, get_method
 from catena.methods.prompt_answering import locate
 from catena.methods.prompt_examples import Example, Nearest, draw
+from catena.methods.prompt_words import pieces, words
 from catena.problems import HeadSpec
 from catena.problems.features import pad_inputs
 from catena.settings import parse_settings
@@ -172,12 +173,12 @@ def test_words_that_the_tokenizer_does_not_know_or_tell_apart_are_refused(tmp_pa
     network, tokenizer = masked(tmp_path)
     cloze = {"pattern": "{text} is {mask} .", "verbalizer": {"b": "bank", "g": "wheat"}}
     assert logits(asked(cloze, network, tokenizer), ["cargo"]).shape == (1, 2)
-    for words, message in (
+    for spellings, message in (
         ({"b": "ßß", "g": "wheat"}, "word 'ßß' for 'b' holds nothing, or something"),
         ({"b": "Wheat", "g": "wheat"}, "the same to the network"),
     ):
         with pytest.raises(SettingsError, match=message):
-            asked({**cloze, "verbalizer": words}, network, tokenizer)
+            asked({**cloze, "verbalizer": spellings}, network, tokenizer)
     with pytest.raises(SettingsError, match=r"choose others, or `method\.prompt\.masks: several`"):
         several = {**cloze, "verbalizer": {"b": "xa", "g": "xb"}}
         asked(several, network, tokenizer, masks="first")
@@ -251,23 +252,47 @@ def test_bm25_is_the_sum_of_robertsons_weights() -> None:
 
 
 def test_an_answer_is_found_where_its_words_stand_closest_together() -> None:
-    passage = [
-        "The",
-        " Nor",
-        "mans",
-        " came",
-        " from",
-        " Den",
-        "mark",
-        ",",
-        " Ice",
-        "land",
-        " and",
-        " Norway",
-    ]
+    tokens = ["The", " Nor", "mans", " came", " from", " Den", "mark", ",", " Ice", "land", " and", " Norway"]
+    passage = [(token, place, place) for place, token in enumerate(tokens)]
     assert locate("Denmark, Iceland", passage) == (5, 9, 1.0)
     first, last, f1 = locate("Norway it was", passage)
     assert (first, last) == (11, 11)
     assert f1 == pytest.approx(0.5)  # one of three words said, one of one found
     assert locate("Paris", passage)[2] == 0.0
     assert locate("", passage)[2] == 0.0
+
+
+def test_an_answer_is_found_in_a_script_without_spaces() -> None:
+    tokenizer = tiny_tokenizer()
+    ids = plain_ids(tokenizer, "北京是中国的首都。")  # no character of which is a token of its own
+    passage = pieces(tokenizer, ids)
+    assert [text for text, _, _ in passage] == list("北京是中国的首都。")
+    assert [first for _, first, _ in passage[1:]] == [last + 1 for _, _, last in passage[:-1]]
+    first, last, f1 = locate("首都", passage)
+    assert f1 == 1.0
+    assert tokenizer.decode(ids[first : last + 1]) == "首都"
+
+
+def test_a_character_that_is_cut_off_ends_no_piece_early() -> None:
+    tokenizer = tiny_tokenizer()
+    ids = plain_ids(tokenizer, "a北")[:-1]
+    found = pieces(tokenizer, ids)
+    assert [(first, last) for _, first, last in found] == [(at, at) for at in range(len(ids))]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('in Paris, ("Rome") today.', ["in", "Paris", ",", '("', "Rome", '")', "today", "."]),
+        ("the U.S. and Smith-Jones", ["the", "U.S", ".", "and", "Smith-Jones"]),
+        ("他在北京。", ["他", "在", "北", "京", "。"]),
+        ("--", ["--"]),
+    ],
+)
+def test_words_end_before_punctuation(text: str, expected: list[str]) -> None:
+    model = asked()
+    tokenizer = model.asker.layout.tokenizer
+    ids = plain_ids(tokenizer, text)
+    found = words(model.asker, ids)
+    assert [at for word in found for at in word] == list(range(len(ids)))
+    assert [tokenizer.decode([ids[at] for at in word]).strip() for word in found] == expected
