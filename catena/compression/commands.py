@@ -38,7 +38,7 @@ def compress(
         Literal["sensitivity", "magnitude"], typer.Option(help="How a head's importance is found.")
     ] = "sensitivity",
     choose_layers: Annotated[
-        Literal["measured", "top", "alternate"], typer.Option(help="Which layers go.")
+        Literal["measured", "magnitude", "top", "alternate"], typer.Option(help="Which layers go.")
     ] = "measured",
     records: _Records = None,
 ) -> None:

@@ -54,11 +54,24 @@ def layers_to_keep(model: PreTrainedModel, settings: CompressionSettings, sample
         )
     if settings.choose_layers == "top":
         return list(range(total - count))
+    if settings.choose_layers == "magnitude":
+        going = np.argsort(layer_magnitudes(model), kind="stable")[:count].tolist()
+        return [layer for layer in range(total) if layer not in going]
     if settings.choose_layers == "alternate":
         # evenly spread, the first and (of several) the last among them, as DistilBERT was begun
         places = np.linspace(0, total - 1, total - count) if total - count > 1 else [0]
         return [round(float(place)) for place in places]
     return _greedily(model, count, _needed(sample, "`choose_layers` measured"))
+
+
+def layer_magnitudes(model: PreTrainedModel) -> np.ndarray:
+    """The sum of absolute weights in each layer's matrices `(layers,)` (Kim et al., arXiv 2402.02834)."""
+    return np.array(
+        [
+            sum(float(weight.detach().abs().sum()) for weight in layer.parameters() if weight.ndim > 1)
+            for layer in layer_stack(model)
+        ]
+    )
 
 
 def _greedily(model: PreTrainedModel, count: int, sample: Sample) -> list[int]:

@@ -46,10 +46,10 @@ class CompressionSettings(Group):
         description="How a head's importance is found: how much the loss on validation records would change "
         "without it, or the size of its weights.",
     )
-    choose_layers: Literal["measured", "top", "alternate"] = Field(
+    choose_layers: Literal["measured", "magnitude", "top", "alternate"] = Field(
         "measured",
         description="Which layers go: one after the other the one whose loss on validation records is "
-        "smallest without it, the last ones, or evenly spread ones.",
+        "smallest without it, those with the smallest weights, the last ones, or evenly spread ones.",
     )
     records: int = Field(
         256, ge=1, le=1_000_000, description="Most validation records on which importance is measured."

@@ -237,6 +237,16 @@ def test_layers_are_chosen_without_records_too(choice: Any, left: str) -> None:
     assert notes == [f"layers cut out: {left} ({choice})"]
 
 
+def test_layers_with_the_smallest_weights_go_first(network: Any) -> None:
+    first, second = network.bert.encoder.layer
+    with torch.no_grad():
+        second.load_state_dict(first.state_dict())
+        first.attention.self.query.weight.mul_(0.5)
+        second.attention.self.query.bias.fill_(-100.0)  # no matrix, so that it does not count
+    notes = prune(network, CompressionSettings(prune_layers=1, choose_layers="magnitude"), None)
+    assert notes == ["layers cut out: 1 of 2 (magnitude)"]
+
+
 def test_each_layer_keeps_a_head(network: Any) -> None:
     (note,) = prune(network, CompressionSettings(prune_heads=0.99, head_importance="magnitude"), None)
     assert note == "heads cut out: 2 of 4 (magnitude); left in each layer: 1, 1"
