@@ -80,7 +80,8 @@ class Ranking(Problem):
             if one_kind.any() and name != "train":
                 warnings.append(
                     f"{int(one_kind.sum()):,} of {len(one_kind):,} queries in the {name} part have only "
-                    "relevant or only irrelevant items and tell no order apart"
+                    f"relevant or only irrelevant items and tell no order apart, such as "
+                    f"{str(one_kind.idxmax())[:60]!r}"
                 )
         return warnings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,21 @@ def test_lists_of_one_kind_only_stop_the_run(tmp_path: Path) -> None:
         prepare(settings, get_problem(settings.problem), write(tmp_path / "shop", liked))
 
 
+def test_a_list_of_one_kind_is_counted_and_named() -> None:
+    lists = pd.DataFrame(
+        {
+            "query": ["oil", "oil", "wheat", "wheat"],
+            "item": ["crude", "bank", "maize", "oats"],
+            "relevance": ["1", "0", "1", "1"],
+        }
+    )
+    (warning,) = get_problem(parse_settings(SETTINGS).problem).examine({"train": lists, "test": lists})
+    assert warning == (
+        "1 of 2 queries in the test part have only relevant or only irrelevant items and "
+        "tell no order apart, such as 'wheat'"
+    )
+
+
 def test_a_relevance_that_is_no_number_is_rejected_with_its_row(tmp_path: Path) -> None:
     settings = parse_settings(SETTINGS)
     broken = table().astype({"relevance": object})
@@ -249,6 +265,23 @@ def test_an_index_finds_the_nearest_items_and_survives_being_stored(
     assert found[0] == ("bank rate", pytest.approx(1.0, abs=1e-5))
     assert len(found) == 2
     assert [item for item, _ in index.nearest(towers, "bank rate", 50)][:2] == [item for item, _ in found]
+
+
+def test_the_commands_embed_a_file_of_items_and_name_the_nearest(towers: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("title\ncrude oil\nwheat harvest\nbank rate\ncrude oil\n")
+    model = ["--model", str(towers.folder)]
+    words = ["index", "--input", str(tmp_path / "items.csv"), "--output", str(tmp_path / "index"), *model]
+    done = CliRunner().invoke(app, [*words, "--column", "title"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("3 items are in ")
+    words = ["nearest", "bank rate", "--index", str(tmp_path / "index"), "-k", "2", *model]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["item"] for one in found] == [
+        item for item, _ in ItemIndex.load(tmp_path / "index").nearest(towers, "bank rate", 2)
+    ]
+    assert found[0]["item"] == "bank rate"
 
 
 def test_no_folder_of_the_users_is_replaced_by_an_index(towers: Predictor, tmp_path: Path) -> None:

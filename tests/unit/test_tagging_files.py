@@ -13,7 +13,7 @@ import pytest
 
 from catena.data.formats import read_records
 from catena.data.preparation import Prepared, prepare
-from catena.errors import CatenaError, DataError
+from catena.errors import CatenaError, DataError, SettingsError
 from catena.problems import get_problem
 from catena.problems.spans import from_canonical
 from catena.settings import DataSettings, ProblemSettings, parse_settings
@@ -403,6 +403,25 @@ def test_a_role_that_is_not_read_is_named(tmp_path: Path) -> None:
         DataError, match=r"a column for `label`, which tagging does not read; it reads text, ent"
     ):
         run(tmp_path, GOOD, data={"columns": {"text": "1", "entities": "last", "label": "2"}})
+
+
+def test_an_entity_of_a_kind_that_only_the_test_has_costs_its_sentence(tmp_path: Path) -> None:
+    (tmp_path / "test.conll").write_text("Anna B-PER\nsaw O\nAcme B-ORG\n\nBert B-PER\nwent O\n7777 O\n")
+    more = {"data": {"test": "test.conll"}, "preparation": {"max_rejected_fraction": 0.5}}
+    prepared = run(tmp_path, "\n".join(sentences(30)), **more)
+    assert prepared.classes == ("LOC", "PER")
+    (row,) = prepared.rejected.to_dict("records")
+    assert (row["source"], row["row"], row["reason"]) == (
+        "test.conll",
+        1,
+        "class 'ORG' does not occur in the training part",
+    )
+    assert len(prepared.parts["test"]) == 1
+
+
+def test_a_tag_scheme_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tag_scheme.*IOB1.*IOB2.*BIOES"):
+        run(tmp_path, GOOD, problem={"tag_scheme": "IOBES"})
 
 
 def test_augmentation_is_refused_because_entities_point_into_the_text(tmp_path: Path) -> None:
