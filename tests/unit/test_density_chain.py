@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -20,101 +21,22 @@ from catena.data.preparation import prepare
 from catena.errors import DataError, ModelError, SettingsError
 from catena.files import sha256_file
 from catena.generated import generate_records
+from catena.model_folder import read_card
 from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.problems.pieces import words_of
-from catena.settings import DecodingSettings, parse_settings
+from catena.settings import DecodingSettings, DistillationSettings, ProblemSettings, parse_settings
 from catena.token_shares import explain_by_shares, join_tokens, token_spans
-from catena.training.finetune import TrainingData, finetune
+from catena.training.teaching import learn_from
 from catena.training.tokenizer import learn_tokenizer
 from catena.training.tokens import write_tokens
+from tests.tiny_density import PARAMS, SEASONS, TOKENIZATION, texts, train, write_seasons
 from tests.tiny_model import build_tiny_model
-
-SEASONS = {
-    "warm": ["sun", "beach", "heat", "热", "summer", "sand"],
-    "cold": ["snow", "ice", "frost", "冷", "winter", "coat"],
-}
-TOKENIZATION = {"tokenizer": "bpe", "vocabulary_size": 330, "max_length": 24}
-PARAMS: dict[str, Any] = {
-    "seed": 5,
-    "tokenization": TOKENIZATION,
-    "backbone": {
-        "name": "own",
-        "type": "transformer",
-        "hidden_size": 32,
-        "layers": 2,
-        "heads": 2,
-        "intermediate_size": 64,
-    },
-    "method": {
-        "name": "density",
-        "density": {"soft_tokens": 1, "soft_tokens_rate": 1.0, "objective": "generative"},
-    },
-    "training": {
-        "epochs": 16,
-        "metric": "log_loss",
-        "batch_size": 16,
-        "learning_rate": 0.01,
-        "dropout": 0.1,
-        "weight_averaging": 0.5,
-        "device": "cpu",
-        "precision": "float32",
-    },
-}
-
-
-def texts(count: int, seed: int) -> tuple[list[str], list[int]]:
-    random = np.random.default_rng(seed)
-    labels = [row % 2 for row in range(count)]
-    words = list(SEASONS.values())
-    return [" ".join(random.choice(words[label], random.integers(2, 5))) for label in labels], labels
 
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokens")
-    settings = parse_settings({"tokenization": TOKENIZATION, "backbone": PARAMS["backbone"]}).tokenization
-    tokenizer = learn_tokenizer(texts(96, 1)[0], settings)
-    for part, count, seed in (("train", 96, 1), ("validation", 40, 2)):
-        some, labels = texts(count, seed)
-        write_tokens(
-            folder / f"{part}.arrow", [{"input_ids": tokenizer(some)["input_ids"], "labels": labels}]
-        )
-    tokenizer.save_pretrained(folder / "tokenizer")
-    (folder / "statistics.json").write_text(json.dumps({"label_names": ["warm", "cold"]}), encoding="utf-8")
-    return folder
-
-
-def train(tokens: Path, folder: Path, *, stop_at: int = 0, **groups: Any) -> Path:
-    """Train, or interrupt it after step `stop_at`; the model folder. `groups` replace groups of settings."""
-    every_step = {**PARAMS["training"], "checkpoint_seconds": 0}
-    settings = parse_settings({**PARAMS, **({"training": every_step} if stop_at else groups)})
-
-    def row(values: dict[str, float]) -> None:
-        if stop_at and values["step"] == stop_at:
-            raise KeyboardInterrupt
-
-    card = {
-        "problem": settings.problem.model_dump(),
-        "label_names": ["warm", "cold"],
-        "backbone": settings.backbone.model_dump(),
-        "method": settings.method.model_dump(),
-        "tokenization": settings.tokenization.model_dump(),
-        "cleaning": {},
-        "columns": {"text": "text", "label": "label"},
-        "fingerprint": "0" * 64,
-    }
-    finetune(
-        settings,
-        TrainingData.load(tokens, get_problem(settings.problem)),
-        backbone_folder=folder / "unused",
-        checkpoints=folder / "checkpoints",
-        target=folder / "model",
-        card=card,
-        on_row=row,
-        on_start=lambda device, plan: None,
-    )
-    return folder / "model"
+    return write_seasons(tmp_path_factory.mktemp("tokens"))
 
 
 def test_of_sets_each_label_is_predicted_explained_and_written_by_itself(
@@ -398,3 +320,17 @@ def test_a_file_that_is_not_of_generated_records_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=sentence):
         prepared(tmp_path / "own", generated)
+
+
+def test_a_density_teaches_a_student(folder: Path, tmp_path: Path) -> None:
+    some, _ = texts(12, 8)
+    ids = [f"{number:016x}" for number in range(len(some))]
+    pd.DataFrame({"id": ids, "text": some}).to_parquet(tmp_path / "train.parquet")
+    write_tokens(tmp_path / "train.arrow", [{"id": ids, "input_ids": [[1]] * len(ids)}])
+    card = read_card(folder)
+    teaching = learn_from(
+        folder, "density", card, get_problem(ProblemSettings()), ("cold", "warm"), tmp_path / "train.arrow",
+        tmp_path / "train.parquet", tmp_path / "cache", DistillationSettings(),
+    )  # fmt: skip
+    said = Predictor.load(folder).predict(some)[["p:cold", "p:warm"]]
+    np.testing.assert_allclose(torch.from_numpy(teaching.logits).softmax(-1), said, atol=1e-5)
