@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,12 +16,10 @@ from catena import __version__
 from catena.compression import commands as compression_commands
 from catena.errors import CatenaError, SettingsError
 from catena.explanation_command import explain
+from catena.history_command import histories
 from catena.knowledge import commands as knowledge_commands
 from catena.labelling import commands as labelling_commands
 from catena.model_choice import chosen_folder, project
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Commands(TyperGroup):
@@ -47,6 +45,7 @@ app.command()(knowledge_commands.ask)
 app.command()(compression_commands.compress)
 app.command()(compression_commands.export)
 app.add_typer(knowledge_commands.knowledge, name="knowledge")
+app.command()(histories)
 app.command("label-next")(labelling_commands.label_next)
 
 
