@@ -1,4 +1,4 @@
-"""Methods through the whole chain: a self-trained Chain-of-Density, then a network in eight bits."""
+"""Methods through the whole chain: a self-trained Chain-of-Density, eight bits, patterns and prompts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from tests.tiny_language_model import tiny_network, tiny_tokenizer
 from tests.tiny_project import run, write_records
 
 pytestmark = pytest.mark.end_to_end
@@ -36,6 +37,21 @@ SELF_TRAINED: dict[str, Any] = {
 EIGHT_BITS: dict[str, Any] = {
     "method": {"name": "full", "compression": {"quantize": "int8"}},
     "data": {"unlabelled": None},
+}
+
+ASKED: dict[str, Any] = {
+    "tokenization": {"max_length": 128},
+    "backbone": {"name": "lm", "source": "folder:lm"},
+    "method": {
+        "name": "pattern",
+        "prompt": {
+            "template": {
+                "pattern": "{text}\nIt is about {label}",
+                "verbalizer": {name: name for name in ("grain", "money", "ship")},
+            },
+        },
+    },
+    "training": {"epochs": 6, "learning_rate": 0.01},
 }
 
 
@@ -92,5 +108,20 @@ def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_re
     change(tiny_project, EIGHT_BITS)
     registered(tiny_project, 2)
     assert (tiny_project / "models/candidate/model.safetensors").stat().st_size < 0.6 * size
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
+    assert "identical" in rebuilt.stdout
+
+
+def test_a_pattern_and_then_a_bare_prompt_are_registered_served_and_rebuilt(tiny_project: Path) -> None:
+    tokenizer = tiny_tokenizer(template=None)
+    tokenizer.save_pretrained(tiny_project / "lm")
+    tiny_network(tokenizer).save_pretrained(tiny_project / "lm")
+    change(tiny_project, ASKED)
+    run(tiny_project, "python", "-m", "catena.cli", "fetch")
+    registered(tiny_project, 1)
+    assert json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())["accuracy"] > 0.45
+
+    change(tiny_project, {"method": {**ASKED["method"], "name": "prompt"}})
+    registered(tiny_project, 2)
     rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
     assert "identical" in rebuilt.stdout
