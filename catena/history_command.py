@@ -67,3 +67,8 @@ def histories(
     query, _, _ = COLUMNS
     for part, records in parts.items():
         print(f"{part}: {len(records):,} pairs, {records[query].nunique():,} queries")
+    train, validation, test = (f"{part}.csv" for part in PARTS)
+    print(
+        f"Next: `catena init --data {output / train} --test {output / test}`, then "
+        f"`validation: {validation}` in the group `data` of params.yaml"
+    )

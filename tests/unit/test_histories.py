@@ -102,7 +102,7 @@ def test_the_command_writes_parts_that_can_be_prepared(tmp_path: Path) -> None:
     words = ("--log", file, "--items", items, "--rating", "stars", "--title", "name", "--text", "plot")
     code, out, err = asked(*words, "--output", tmp_path / "shop", "--negatives", "4")
     assert code == 0, err
-    assert out.splitlines()[-1].startswith("test: 60 pairs, ")
+    assert out.splitlines()[2].startswith("test: 60 pairs, ")
     settings = parse_settings(
         {
             "data": {
