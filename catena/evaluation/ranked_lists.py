@@ -15,7 +15,9 @@ from catena.evaluation.predictions import EvaluationPlan
 from catena.evaluation.scores import Floats
 from catena.problems.lists import ListScores, list_scores
 
-_SCORES = ("ndcg", "average_precision", "mrr", "recall", "auc")
+_SCORES = (
+    "ndcg", "average_precision", "mrr", "recall_at_1", "recall_at_5", "recall", "recall_at_20", "auc",
+)  # fmt: skip
 
 
 class RankedListEvaluation(CountedEvaluation):
@@ -28,7 +30,10 @@ class RankedListEvaluation(CountedEvaluation):
         "ndcg": Metric("NDCG@10"),
         "average_precision": Metric("MAP"),
         "mrr": Metric("MRR"),
+        "recall_at_1": Metric("Recall@1"),
+        "recall_at_5": Metric("Recall@5"),
         "recall": Metric("Recall@10"),
+        "recall_at_20": Metric("Recall@20"),
         "auc": Metric("AUC (mean over lists)"),
     }
     headline: ClassVar[Mapping[str, str]] = {"ndcg": "NDCG@10", "auc": "AUC", "recall": "recall@10"}

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: How many of the first items `recall` looks at, and at which other depths there is a recall as well.
+DEPTH = 10
+OTHER_DEPTHS = (1, 5, 20)
+
 
 @dataclass(frozen=True)
 class ListScores:
@@ -13,8 +17,9 @@ class ListScores:
 
     `ndcg`: discounted cumulative gain of the first 10 over the best possible, gains 2^relevance - 1
     (Järvelin and Kekäläinen 2002; Burges et al. 2005). `average_precision`: its mean over lists is MAP.
-    `mrr`: 1 / rank of the first relevant item. `recall`: share of the relevant ones among the first 10.
-    `auc`: share of pairs (relevant, irrelevant) in the right order, ties half; NaN where all is relevant.
+    `mrr`: 1 / rank of the first relevant item. `recall`: share of the relevant ones among the first 10,
+    and among those of `OTHER_DEPTHS`. `auc`: share of pairs (relevant, irrelevant) in the right order, ties
+    half; NaN where all is relevant.
     """
 
     keys: np.ndarray
@@ -24,10 +29,13 @@ class ListScores:
     mrr: np.ndarray
     recall: np.ndarray
     auc: np.ndarray
+    recall_at_1: np.ndarray
+    recall_at_5: np.ndarray
+    recall_at_20: np.ndarray
 
 
 def list_scores(
-    keys: np.ndarray, scores: np.ndarray, relevance: np.ndarray, relevant_from: float, depth: int = 10
+    keys: np.ndarray, scores: np.ndarray, relevance: np.ndarray, relevant_from: float
 ) -> ListScores:
     """Score every list: records with the same key, ordered by falling score.
 
@@ -37,16 +45,16 @@ def list_scores(
     """
     unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
-    rows = [_one(scores[at], relevance[at], relevant_from, depth) for at in members]
-    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 5).T
+    rows = [_one(scores[at], relevance[at], relevant_from) for at in members]
+    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 5 + len(OTHER_DEPTHS)).T
     return ListScores(unique, first, *columns)
 
 
-def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float, depth: int) -> tuple[float, ...]:
+def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float) -> tuple[float, ...]:
     relevant = gains >= relevant_from
     hits = int(relevant.sum())
     if not hits:
-        return (np.nan,) * 5
+        return (np.nan,) * (5 + len(OTHER_DEPTHS))
     order = np.argsort(-scores, kind="stable")
     # Among equal scores every record counts as the mean of them all: what a random order would get.
     _, group = np.unique(-scores[order], return_inverse=True)
@@ -56,17 +64,16 @@ def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float, depth: int
     ranks = np.arange(1, len(scores) + 1)
     discount = 1 / np.log2(ranks + 1)
     best = np.sort(2.0**gains - 1)[::-1]
-    ideal = float((best * discount)[:depth].sum())
-    ndcg = float((value * discount)[:depth].sum()) / ideal if ideal else np.nan
+    ideal = float((best * discount)[:DEPTH].sum())
+    ndcg = float((value * discount)[:DEPTH].sum()) / ideal if ideal else np.nan
     found = np.cumsum(right)
     average_precision = float((right * found / ranks).sum()) / hits
     # Chance that the first relevant record stands at each rank.
     missing = np.cumprod(np.concatenate([[1.0], 1 - right[:-1]]))
     mrr = float((missing * right / ranks).sum())
-    recall = float(right[:depth].sum()) / hits
-    others = len(gains) - hits
-    if not others:
-        return ndcg, average_precision, mrr, recall, np.nan
+    recall, *recalls = (float(found[min(depth, len(found)) - 1]) / hits for depth in (DEPTH, *OTHER_DEPTHS))
+    if hits == len(gains):
+        return ndcg, average_precision, mrr, recall, np.nan, *recalls
     before = scores[relevant][:, None] - scores[~relevant][None, :]
     auc = float(((before > 0) + 0.5 * (before == 0)).mean())
-    return ndcg, average_precision, mrr, recall, auc
+    return ndcg, average_precision, mrr, recall, auc, *recalls

@@ -59,6 +59,17 @@ def test_graded_relevance_recall_and_first_hit_by_hand() -> None:
     assert found.recall[0] == 1.0
 
 
+def test_recall_looks_as_deep_as_its_name_says() -> None:
+    # Relevant are the items at ranks 1, 4, 8 and 15 of 30.
+    relevance = np.zeros(30)
+    relevance[[0, 3, 7, 14]] = 1.0
+    found = list_scores(np.zeros(30), -np.arange(30.0), relevance, 1.0)
+    depths = (found.recall_at_1, found.recall_at_5, found.recall, found.recall_at_20)
+    assert [one[0] for one in depths] == [0.25, 0.5, 0.75, 1.0]
+    # A list that is shorter than the depth has all of its items among the first.
+    assert list_scores(np.zeros(2), np.arange(2.0), np.array([1.0, 0.0]), 1.0).recall_at_20[0] == 1.0
+
+
 def test_equal_scores_earn_what_a_random_order_would() -> None:
     keys, scores, relevance = np.zeros(4), np.zeros(4), np.array([1.0, 0.0, 0.0, 0.0])
     found = list_scores(keys, scores, relevance, 1.0)
