@@ -15,10 +15,13 @@ from tests.tiny_project import run, write_records
 
 pytestmark = pytest.mark.end_to_end
 
-LOADED = """
-import json, sys, mlflow
-model = mlflow.pyfunc.load_model(sys.argv[1])
-print(json.dumps(model.predict({"text": json.loads(sys.argv[2])}).to_dict("records")))
+BOTH = """
+import json, pathlib, sys, mlflow
+from catena.chain_predictor import load_predictor
+texts = json.loads(sys.argv[2])
+registered = mlflow.pyfunc.load_model(sys.argv[1]).predict({"text": texts})
+candidate = load_predictor(pathlib.Path("models/candidate")).predict(texts)
+print(json.dumps([said[["prediction", "p:grain"]].to_dict("list") for said in (registered, candidate)]))
 """
 SELF_TRAINED: dict[str, Any] = {
     "data": {"unlabelled": "unlabelled.csv"},
@@ -74,18 +77,13 @@ def registered(project: Path, version: int) -> None:
     report = json.loads((project / "reports/registry.json").read_text())
     assert report["version"] == str(version)
     texts = pd.read_csv(project / "data/raw/tiny/test.csv")["text"].head(8).tolist()
-    (project / "asked.csv").write_text("text\n" + "\n".join(texts) + "\n")
-    catena = ("python", "-m", "catena.cli")
-    arguments = ("--model", "models/candidate", "--input", "asked.csv", "--output", "out.parquet")
-    run(project, *catena, "predict", *arguments)
-    said = pd.read_parquet(project / "out.parquet")
     uri = f"models:/tiny/{version}"
     printed = run(
-        project, "python", "-c", LOADED, uri, json.dumps(texts), MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
+        project, "python", "-c", BOTH, uri, json.dumps(texts), MLFLOW_TRACKING_URI="sqlite:///mlflow.db"
     ).stdout
-    answers = pd.DataFrame(json.loads(printed))
-    assert answers["prediction"].tolist() == said["prediction"].tolist()
-    assert answers["p:grain"].tolist() == pytest.approx(said["p:grain"].tolist(), abs=1e-6)
+    answers, said = json.loads(printed)
+    assert answers["prediction"] == said["prediction"]
+    assert answers["p:grain"] == pytest.approx(said["p:grain"], abs=1e-6)
 
 
 def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_rebuilt(
