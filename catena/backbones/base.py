@@ -22,6 +22,9 @@ class Head(Protocol):
     @property
     def label_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def pairs(self) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Blueprint:

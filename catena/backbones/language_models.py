@@ -20,6 +20,7 @@ class OwnHead:
 
     kind: str
     label_names: tuple[str, ...] = ()
+    pairs: bool = False
 
 
 def own_head(folder: Path, config: PretrainedConfig) -> OwnHead:

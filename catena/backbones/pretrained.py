@@ -107,16 +107,20 @@ class Pretrained(Backbone):
         pooling: str = "native",
         blueprint: Blueprint | None = None,
     ) -> PreTrainedModel:
+        from catena.backbones import both_ways, segments
+
         config = self._config(folder, attention)
         describe_head(config, head)
-        if blueprint is None or not blueprint.settings.bidirectional:
-            return self._headed(folder, head, config, dropout, pooling)
-        from catena.backbones import both_ways
-
-        both_ways.ask(folder, config, head, blueprint.settings.bidirectional)
+        opened = blueprint.settings.bidirectional if blueprint is not None else None
+        if opened:
+            both_ways.ask(folder, config, head, opened)
+        wanted = head.pairs and (blueprint is None or blueprint.settings.segments)
+        segments.ask(config, self.tokenizer(folder) if wanted else None)
         network = self._headed(folder, head, config, dropout, pooling)
-        both_ways.open_layers(network)
-        both_ways.check(folder, network)
+        segments.tell_apart(network)
+        if opened:
+            both_ways.open_layers(network)
+            both_ways.check(folder, network)
         return network
 
     def _headed(
@@ -159,7 +163,7 @@ class Pretrained(Backbone):
         return self._read(auto_class(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
 
     def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
-        from catena.backbones import both_ways, pixels, tagger, towers
+        from catena.backbones import both_ways, pixels, segments, tagger, towers
         from catena.backbones.pooled import MARK, MeanPooledClassifier
 
         config = self._config(folder, attention)
@@ -183,6 +187,7 @@ class Pretrained(Backbone):
         else:
             network = self._read(auto.from_pretrained, folder, config)
         both_ways.open_layers(network)
+        segments.tell_apart(network)
         return network.eval()
 
     def encoder(self, folder: Path, *, attention: str) -> PreTrainedModel:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from catena.backbones.segments import segment_ids
 from catena.transitions import with_transitions
 
 #: Key in `config.json` by which a stored network of this kind is known; its value is the number of shapes.
@@ -77,7 +78,11 @@ class TokenTagger(PreTrainedModel):  # type: ignore[misc]
         embedded = self.encoder.get_input_embeddings()(input_ids)
         if shape_ids is not None:
             embedded = embedded + self.shapes(shape_ids)
-        hidden = self.encoder(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state
+        told = segment_ids(self.config, input_ids)
+        kinds = {} if told is None else {"token_type_ids": told}
+        hidden = self.encoder(
+            inputs_embeds=embedded, attention_mask=attention_mask, **kinds
+        ).last_hidden_state
         logits = self.classifier(self.dropout(hidden))
         if self.transitions is not None:
             logits = with_transitions(logits, self.transitions)

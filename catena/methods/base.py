@@ -28,6 +28,9 @@ class Head(Protocol):
     @property
     def label_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def pairs(self) -> bool: ...
+
 
 @dataclass(frozen=True)
 class HeadRequest:
@@ -35,6 +38,7 @@ class HeadRequest:
 
     kind: str
     label_names: tuple[str, ...] = ()
+    pairs: bool = False
 
 
 class Records(Protocol):

@@ -193,7 +193,7 @@ class Answering(Problem):
     # -- network ---------------------------------------------------------------------------
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:
-        return HeadSpec("token-classification", ("start", "end"))
+        return HeadSpec("token-classification", ("start", "end"), pairs=True)
 
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8

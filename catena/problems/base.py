@@ -52,10 +52,14 @@ Outputs = Measured | Written
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """The head a backbone must carry: its `kind` (as backbones name it) and what its outputs mean."""
+    """The head a backbone must carry: its `kind` (as backbones name it) and what its outputs mean.
+
+    `pairs`: what is read are two texts in one row.
+    """
 
     kind: str
     label_names: tuple[str, ...]
+    pairs: bool = False
 
 
 class Problem(ABC):

@@ -123,7 +123,9 @@ class Ranking(Problem):
     # -- network ----------------------------------------------------------------------------------
 
     def head(self, label_names: Sequence[str]) -> HeadSpec:
-        return HeadSpec("pair-embedding" if self.towers else "sequence-classification", ("relevance",))
+        if self.towers:
+            return HeadSpec("pair-embedding", ("relevance",))
+        return HeadSpec("sequence-classification", ("relevance",), pairs=True)
 
     def collate(
         self, features: Sequence[Mapping[str, Any]], pad_token_id: int, pad_to: int = 8

@@ -121,6 +121,11 @@ class BackboneSettings(Group):
         "`pretrained` causal language model sees those after it as well (no), which helps where every token "
         "gets a label; in all layers, or in so many from the top.",
     )
+    segments: bool = Field(
+        True,
+        description="Whether a `pretrained` network that knows segments (BERT) is told by `token_type_ids` "
+        "which text of a pair a token is in; for `answering` and the cross-encoder of `ranking`.",
+    )
     filters: Size | None = Field(
         None, description="Filters of each width in a `convolutional` network (128)."
     )

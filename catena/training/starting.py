@@ -69,15 +69,16 @@ def check_start(
             f"`method.start` solves the problem {card['problem']['name']}, not {problem.name}; choose "
             "another model."
         )
-    asked, learned = (
-        json.dumps(both or False)
-        for both in (settings.backbone.bidirectional, card["backbone"].get("bidirectional"))
-    )
-    if settings.backbone.type == "pretrained" and asked != learned:
-        raise SettingsError(
-            f"`method.start` was trained with `backbone.bidirectional: {learned}`; set it to that, for the "
-            "network reads as it learned to."
+    reading = ("bidirectional", "segments") if problem.head(label_names).pairs else ("bidirectional",)
+    for name in reading if settings.backbone.type == "pretrained" else ():
+        asked, learned = (
+            json.dumps(one or False) for one in (getattr(settings.backbone, name), card["backbone"].get(name))
         )
+        if asked != learned:
+            raise SettingsError(
+                f"`method.start` was trained with `backbone.{name}: {learned}`; set it to that, for the "
+                "network reads as it learned to."
+            )
     if list(card["label_names"]) != list(label_names):
         raise SettingsError(
             f"`method.start` has learned the classes {_listed(card['label_names'])}, and the data have "
