@@ -17,6 +17,7 @@ from catena.errors import DataError, SettingsError
 from catena.evaluation.baselines import BaselineData, baseline_predictions, chosen_baselines
 from catena.evaluation.behaviour import BehaviourSuite, load_behaviour
 from catena.evaluation.checklist import Checklist
+from catena.evaluation.plots import write_missing
 from catena.evaluation.predictions import EvaluationPlan, Predictions, read_predictions, write_predictions
 from catena.evaluation.report import ReportSource
 from catena.files import write_json
@@ -140,6 +141,8 @@ def _write_reports(
 ) -> None:
     write_json(layout.metrics, metrics)
     predictions.evaluation.write_plots(layout.evaluation / "plots", predictions)
+    if layout.tail is None:
+        write_missing(layout.evaluation / "plots")
     curve = layout.training_curve
     right = predictions.evaluation.right(predictions.records, predictions.plan)
     source = ReportSource(

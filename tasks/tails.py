@@ -50,6 +50,7 @@ def tokenize_tails(tokenize: Stage, settings: Settings, layout: Layout) -> dict[
 def evaluate_tails(evaluate: Stage, settings: Settings, layout: Layout) -> dict[str, object]:
     """Evaluate each tail on its own test part, and join what was found."""
     from catena.evaluation.joined import join_metrics, write_joined, write_joined_report
+    from catena.evaluation.plots import write_missing
     from catena.evaluation.predictions import read_predictions
 
     summary: dict[str, object] = {}
@@ -67,6 +68,7 @@ def evaluate_tails(evaluate: Stage, settings: Settings, layout: Layout) -> dict[
         write_json(layout.metrics, metrics)
         reports = {name: own.report for name, own in tails.items()}
         write_joined_report(layout.report, settings.model_name, metrics, reports)
+        write_missing(within)
     return {**summary, "report": layout.report.relative_to(layout.root)}
 
 

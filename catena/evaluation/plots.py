@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,13 @@ from catena.files import complete_folder
 
 #: Most points of one class's curve; a million records draw no finer line.
 _POINTS = 200
+#: The files that `dvc.yaml` draws after every evaluation, and the columns it asks of them.
+_DRAWN = {
+    "confusion": ("actual", "predicted"),
+    "roc": ("class", "false_positive_rate", "true_positive_rate"),
+    "pr": ("class", "recall", "precision"),
+    "calibration": ("confidence", "accuracy", "perfect", "records"),
+}
 
 
 def write_plots(folder: Path, predictions: Predictions) -> None:
@@ -25,6 +33,14 @@ def write_plots(folder: Path, predictions: Predictions) -> None:
     with complete_folder(folder) as partial:
         for name, table in tables.items():
             table.to_csv(partial / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_missing(folder: Path) -> None:
+    """Files without a row for what `dvc.yaml` draws and this problem has not: DVC leaves such out."""
+    for name, columns in _DRAWN.items():
+        path = folder / f"{name}.csv"
+        if not path.exists():
+            path.write_text(",".join(columns) + "\n", encoding="utf-8")
 
 
 def _curves(rival: Rival) -> dict[str, pd.DataFrame]:
@@ -42,8 +58,8 @@ def _curves(rival: Rival) -> dict[str, pd.DataFrame]:
         roc += [start, pd.DataFrame({"class": name, **rates})]
         pr.append(pd.DataFrame({"class": name, "recall": recall[kept], "precision": precision[kept]}))
     return {
-        "roc": _joined(roc, ["class", "false_positive_rate", "true_positive_rate"]),
-        "pr": _joined(pr, ["class", "recall", "precision"]),
+        "roc": _joined(roc, _DRAWN["roc"]),
+        "pr": _joined(pr, _DRAWN["pr"]),
     }
 
 
@@ -51,7 +67,7 @@ def _calibration(rival: Rival) -> pd.DataFrame:
     """Points of the reliability diagram, beside the accuracy they should have (`perfect`)."""
     bins = [] if rival.confidence is None else reliability(rival.confidence, rival.correct)
     rows = [(one.confidence, one.accuracy, one.confidence, one.records) for one in bins]
-    return pd.DataFrame(rows, columns=["confidence", "accuracy", "perfect", "records"])
+    return pd.DataFrame(rows, columns=list(_DRAWN["calibration"]))
 
 
 def _thinned(true: Floats) -> np.ndarray:
@@ -65,5 +81,5 @@ def _evenly(points: np.ndarray) -> np.ndarray:
     return np.asarray(points[chosen.round().astype(np.int64)])
 
 
-def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+def _joined(tables: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))

@@ -40,6 +40,8 @@ def test_two_tails_become_one_registered_model_that_answers_both(tiny_project: P
     for tail in ("topics", "entities"):
         own = json.loads((tiny_project / f"reports/evaluation/plots/{tail}/metrics.json").read_text())
         assert own["records"] == metrics["tails"][tail]
+    shown = run(tiny_project, "dvc", "plots", "show")
+    assert "failed" not in shown.stdout + shown.stderr
     report = json.loads((tiny_project / "reports/registry.json").read_text())
     assert report["decision"] == "promoted"
     assert run(tiny_project, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."

@@ -137,6 +137,8 @@ def test_texts_with_several_classes_become_a_champion_that_says_sets(
     metrics = _report(folder, "evaluation/metrics.json")
     assert metrics["micro_f1"] > metrics["baselines"]["majority"]["micro_f1"]
     assert [name for name, _ in metrics["headline"]] == ["micro_f1", "macro_f1", "exact_match"]
+    shown = run(folder, "dvc", "plots", "show")
+    assert "failed" not in shown.stdout + shown.stderr
     registry = _report(folder, "registry.json")
     assert registry["decision"] == "promoted"
     parts = _report(folder, "data_quality.json")["parts"]
