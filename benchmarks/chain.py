@@ -214,7 +214,6 @@ def main() -> None:
     name = arguments.preset.stem if arguments.preset else "default"
     metrics = done[-1]["metrics"]
     keys = [key for key in metrics["intervals"] if key in metrics]
-    headline = [key for key, _ in metrics["headline"]]
     output = {
         "machine": describe(),
         "seconds": spread([run["seconds"] for run in done], 1),
@@ -226,7 +225,7 @@ def main() -> None:
         "intervals": {key: metrics["intervals"][key] for key in keys},
         "tables": metrics.get("tables", []),
         "baselines": {
-            rival: {key: values[key] for key in headline if key in values}
+            rival: {key: values[key] for key in keys if key in values}
             for rival, values in metrics["baselines"].items()
         },
         "costs": idle,
