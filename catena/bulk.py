@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from catena.data.formats import file_format, read_records
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.files import complete_file
 from catena.settings import DataSettings
 
@@ -30,6 +30,14 @@ class BulkResult:
     predicted: int
     skipped: int
     first_reason: str | None
+
+
+def check_target(target: Path, *sources: Path) -> None:
+    """Raise `SettingsError` for an output of another ending than `ENDINGS`, or that is one of the inputs."""
+    if target.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"{target.name}: the output's name must end in {', '.join(ENDINGS)}.")
+    if any(target.resolve() == source.resolve() for source in sources):
+        raise SettingsError("`--output` is the input itself; name another file.")
 
 
 def predict_file(
@@ -59,7 +67,7 @@ def predict_file(
             on_progress(len(batch.broken))
             for start in range(0, len(batch.records), _RECORDS):
                 records = batch.records.iloc[start : start + _RECORDS]
-                usable = records.dropna(subset=list(roles))
+                usable = records[~_without_text(records, predictor)]
                 read, reasons = predictor.problem.read_inputs(usable)
                 for at in usable.index[reasons != ""]:
                     first_reason = first_reason or f"row {usable['row'][at]}: {reasons[at]}"
@@ -89,6 +97,16 @@ def predict_file(
                 + (f" ({skipped:,} were skipped; {first_reason})." if skipped else ".")
             )
     return BulkResult(predicted, skipped, first_reason)
+
+
+def _without_text(records: pd.DataFrame, predictor: Predictor | ChainPredictor) -> pd.Series:
+    """Which records lack an input, or have one of nothing but white space."""
+    roles, contents = predictor.problem.input_roles, predictor.problem.contents
+    lacking = records[list(roles)].isna().any(axis=1)
+    for role in roles:
+        if role not in contents:
+            lacking |= records[role].fillna("").astype("str").str.strip() == ""
+    return lacking
 
 
 def estimated_records(source: Path, settings: DataSettings) -> int | None:

@@ -278,14 +278,13 @@ def _predict_file(
     reading: dict[str, str | None],
     tails: list[str] | None,
 ) -> None:
-    from catena.bulk import ENDINGS, estimated_records, predict_file
+    from catena.bulk import check_target, estimated_records, predict_file
     from catena.chain_predictor import load_predictor
     from catena.data.text_stream import check_present
     from catena.settings import parse_settings
     from catena.terminal import print_bulk_result, record_progress
 
-    if output.suffix.lower() not in ENDINGS:
-        raise SettingsError(f"{output.name}: the output's name must end in {', '.join(ENDINGS)}.")
+    check_target(output, source)
     if not source.is_dir():
         check_present(source)
     predictor = load_predictor(chosen_folder(model))

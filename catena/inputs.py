@@ -22,6 +22,8 @@ def given_records(
             raise SettingsError(
                 f"This model reads {' and '.join(roles)} together; give `{how}`, or a file with `--input`."
             )
+        if not all(text.strip() for text in texts):
+            raise SettingsError("A text is empty; there is nothing to predict from.")
         return [{roles[0]: text} for text in texts]
     record: dict[str, str] = {}
     for one in assigned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ruamel.yaml import YAML
 
 from catena.errors import DataError, ModelError, SettingsError
+from catena.known_names import check_names
 from catena.layout import Layout
 from catena.settings import Settings, load_settings
 
@@ -12,8 +13,9 @@ from catena.settings import Settings, load_settings
 def read_project(layout: Layout) -> Settings:
     """The settings of a project that a flow can run in.
 
-    Raises `SettingsError` where a group of settings is missing, and `DataError` or `ModelError` where
-    the raw data or the backbone is. DVC would refuse these too, but cannot know what helps.
+    Raises `SettingsError` where a group of settings is missing or names what its problem does not know, and
+    `DataError` or `ModelError` where the raw data or the backbone is missing. DVC would refuse much of that,
+    too, but cannot know what helps.
     """
     settings = load_settings(layout.params)
     given = YAML(typ="safe").load(layout.params.read_text(encoding="utf-8")) or {}
@@ -28,6 +30,7 @@ def read_project(layout: Layout) -> Settings:
                 f"params.yaml: `{group}.name` is missing, and dvc.yaml refers to it; "
                 f"add `name: {getattr(settings, group).name}` to `{group}`."
             )
+    check_names(settings)
     _check_inputs(settings, layout)
     return settings
 

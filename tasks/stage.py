@@ -15,6 +15,7 @@ from rich.table import Table
 
 from catena.errors import CatenaError, StorageError
 from catena.files import exclusive
+from catena.known_names import check_names
 from catena.layout import Layout
 from catena.settings import Settings, load_settings
 
@@ -38,6 +39,7 @@ def run_stage(name: str, stage: Stage, of_tails: Stage | None = None) -> NoRetur
         settings = load_settings(layout.params)
         with exclusive(layout.lock("stage"), f"A stage (now wanted: {name})"):
             chosen = of_tails if of_tails is not None and settings.problem.tails else stage
+            check_names(settings)
             summary = chosen(settings, layout)
     except CatenaError as error:
         sys.exit(_fail(name, error))

@@ -77,7 +77,11 @@ def export(
     ] = 1e-3,
     agreement: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Least share of records predicted the same, after rounding."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="After rounding: least share of records predicted the same; R² of numbers.",
+        ),
     ] = 0.95,
     records: _Records = None,
 ) -> None:

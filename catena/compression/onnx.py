@@ -36,6 +36,10 @@ _COMPARED = 64
 _SIZES = (1, 2, 7)
 
 
+#: Columns of predictions that are numbers, which rounding always changes.
+_NUMBERS = ("value", "score")
+
+
 @dataclass(frozen=True)
 class Exported:
     """How the exported network compares with the one in PyTorch."""
@@ -52,7 +56,7 @@ class Exported:
             "size": f"{self.bytes / 1e6:.1f} MB",
             "compared on": f"{self.records:,} records",
             "largest difference of an output": f"{self.difference:.2g}",
-            "predicted the same": f"{self.agreement:.1%} of the records",
+            "predicted the same": f"{self.agreement:.1%}",
         }
 
 
@@ -128,9 +132,13 @@ def export_onnx(
         difference, outputs = _compare(predictor, session, batches)
         same = _agreement(predictor, inputs, features, outputs)
         if same < agreement:
+            numbers = any(
+                name in _NUMBERS for name, _ in predictor.problem.output_columns(predictor.label_names)
+            )
+            of = "variance of the predictions is kept" if numbers else "records are predicted as before"
             raise ModelError(
-                f"After rounding only {same:.1%} of the records are predicted as before, fewer than "
-                f"{agreement:.1%} (`--agreement`); nothing was written."
+                f"After rounding only {same:.1%} of the {of}, less than {agreement:.1%} (`--agreement`); "
+                "nothing was written."
             )
         _copy_tokenizer(predictor, partial)
         write_json(partial / DESCRIPTION, _description(predictor, names, quantize))
@@ -228,16 +236,19 @@ def _agreement(
     features: Mapping[str, list[Any]],
     outputs: Mapping[int, np.ndarray],
 ) -> float:
-    """Share of the records that are predicted the same from these outputs."""
+    """Share of the records that are predicted the same from these outputs.
+
+    Of numbers and scores, which never are the same, the share of their variance that is kept (R²).
+    """
     rows = [outputs[row] for row in range(len(outputs))]
     given: Any = rows if rows[0].ndim > 1 else np.stack(rows)
     said = predictor.problem.predictions(given, records, dict(features), predictor.label_names)
     before = predictor.predict(records, clean=False)
-    for name in ("value", "score"):  # numbers: the same to a hundredth of what they vary by
+    for name in _NUMBERS:
         if name in said:
             wanted = before[name].to_numpy(dtype=np.float64)
-            gaps = np.abs(said[name].to_numpy(dtype=np.float64) - wanted)
-            return float((gaps <= 0.01 * max(float(wanted.std()), 1e-9)).mean())
+            gaps = said[name].to_numpy(dtype=np.float64) - wanted
+            return max(1.0 - float((gaps**2).mean()) / max(float(wanted.var()), 1e-18), 0.0)
     return float((said["prediction"].to_numpy() == before["prediction"].to_numpy()).mean())
 
 

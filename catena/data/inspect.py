@@ -34,6 +34,8 @@ from catena.settings.data import Format
 
 __all__ = ["Inspection", "inspect_file", "write_params"]
 
+#: What tells a folder saved by the `datasets` library.
+_SAVED = ("state.json", "dataset_info.json")
 _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[A-Za-z]{2,8});")
 #: Word pieces a pretrained tokenizer makes of a word, on average.
 _PIECES_PER_WORD = 1.3
@@ -59,11 +61,17 @@ def inspect_file(
         check_present(path)
     if test is not None and test.name == path.name:
         raise DataError(f"Both files are called {path.name}; rename one, since they go into one folder.")
+    folder = path.is_dir() and not any((path / name).is_file() for name in _SAVED)
     for name, recognition in RECOGNISED.items():
-        if problem in (None, name):
+        if problem in (None, name) and (name == "images" or not folder):
             found = recognition.inspect(path, wanted)
             if found is not None:
                 return found
+    if folder:
+        raise DataError(
+            f"{path.name or path} is a folder without images and was not saved by the `datasets` library; "
+            "name a file in it."
+        )
     if problem is not None and text_problem(problem) is None:
         raise DataError(
             f"{path.name} is not recognised as a file for the problem {problem}; the manual's page on it "

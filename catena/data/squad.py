@@ -80,6 +80,8 @@ def _articles(path: Path, encoding: str) -> list[Any]:
         raise DataError(
             f"{path.name} is no SQuAD file: there is no list `data` of articles in it; see `data.format`."
         )
+    if not articles:
+        raise DataError(f"{path.name} has an empty list `data`: there is no question in it.")
     return articles
 
 

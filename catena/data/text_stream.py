@@ -90,7 +90,7 @@ class TextStream(io.RawIOBase):
         start = max(error.start - _SAMPLE // 2, 0)
         likely = likely_encoding(error.object[start : start + _SAMPLE])
         advice = (
-            f"the file is likely {likely}, so set `data.encoding: {likely}`"
+            f"the file is likely {likely}, so set `data.encoding: {likely}` (or give `--encoding`)"
             if likely and likely != self.encoding
             else "save the file as UTF-8, or name its encoding in `data.encoding`"
         )

@@ -66,7 +66,7 @@ def label_next(
     ] = "auto",
 ) -> None:
     """Choose the records without labels that are most useful to label next."""
-    from catena.bulk import ENDINGS, estimated_records
+    from catena.bulk import check_target, estimated_records
     from catena.data.text_stream import check_present
     from catena.labelling.known import Known
     from catena.labelling.selection import check_strategy
@@ -76,13 +76,10 @@ def label_next(
     from catena.settings import parse_settings
     from catena.terminal import record_progress
 
-    if output.suffix.lower() not in ENDINGS:
-        raise SettingsError(f"{output.name}: the output's name must end in {', '.join(ENDINGS)}.")
+    check_target(output, source, *(known or []))
     for path in (source, *(known or [])):
         if not path.is_dir():
             check_present(path)
-    if output.resolve() == source.resolve():
-        raise SettingsError("`--output` is the input itself; name another file.")
     predictor = Predictor.load(chosen_folder(model), tail=tail)
     check_strategy(predictor, strategy.value)
     columns = dict(predictor.card["columns"])

@@ -152,13 +152,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def data_hashes(settings: Settings, layout: Layout) -> dict[str, dict[str, str]]:
     """DVC's MD5 of each file and folder of the chain, as `{"raw": {path: md5}, …}`.
 
-    From `data/raw/<name>.dvc` and `dvc.lock`; what DVC does not know is missing.
+    From `data/raw/<name>.dvc` and `dvc.lock`; what DVC does not know is missing. What the lock file says of
+    the stage `register` is of the time before, since this is asked while the stage runs.
     """
     hashes: dict[str, dict[str, str]] = {}
     raw = read_yaml(layout.raw(settings.data.name).with_name(f"{settings.data.name}.dvc"))
     for out in raw.get("outs", []):
         hashes.setdefault("raw", {})[f"data/raw/{out.get('path', settings.data.name)}"] = str(out.get("md5"))
     for stage, entry in read_yaml(layout.root / "dvc.lock").get("stages", {}).items():
+        if stage == "register":
+            continue
         for kind in ("deps", "outs"):
             for item in entry.get(kind, []):
                 if "md5" in item and not str(item["path"]).endswith(".py"):

@@ -23,8 +23,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from catena.errors import ModelError, SettingsError
+from catena.errors import ModelError
 from catena.files import complete_folder
+from catena.known_names import validation_metric
 from catena.methods import Method, Validation
 from catena.methods.shortcut import Shortcut
 from catena.problems import Measured, Problem
@@ -388,12 +389,3 @@ class Engine(Trainer):  # type: ignore[misc]
     def forget(self) -> None:
         """Remove the checkpoints of a finished training."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def validation_metric(settings: TrainingSettings, problem: Problem) -> str:
-    """The metric that chooses the best weights. Raises `SettingsError` for one the problem has not."""
-    metric = settings.metric or next(iter(problem.validation_metric_names))
-    if metric not in problem.validation_metric_names:
-        known = ", ".join(problem.validation_metric_names)
-        raise SettingsError(f"`training.metric` {metric} is not one of {known}.")
-    return metric

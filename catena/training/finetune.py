@@ -21,6 +21,7 @@ from catena.compression.sample import Sample
 from catena.compression.steps import check_plain, cut, remembered, round_off
 from catena.errors import SettingsError
 from catena.files import complete_folder
+from catena.known_names import check_class_weights
 from catena.methods import Method, Surroundings, get_method
 from catena.model_folder import read_card, write_card
 from catena.problems import Problem, get_problem
@@ -284,10 +285,7 @@ def class_weights(settings: TrainingSettings, data: TrainingData, problem: Probl
     """
     if settings.class_weights == "none":
         return None
-    if not problem.weighs_classes:
-        raise SettingsError(
-            f"`training.class_weights` says nothing to the problem {problem.name}; set it to none."
-        )
+    check_class_weights(settings, problem)
     names = data.label_names
     if isinstance(settings.class_weights, dict):
         given = settings.class_weights

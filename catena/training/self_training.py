@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from catena.errors import SettingsError
 from catena.files import complete_file, complete_folder
+from catena.known_names import validation_metric
 from catena.methods import Method, get_method
 from catena.model_folder import read_card, write_card
 from catena.predictor import Predictor
@@ -31,7 +32,7 @@ from catena.settings import SelfTrainingSettings, Settings
 from catena.training.batches import Plan
 from catena.training.checkpoints import latest_checkpoint
 from catena.training.devices import Device, choose_device
-from catena.training.engine import Row, validation_metric
+from catena.training.engine import Row
 from catena.training.finetune import Result, TrainingData, finetune
 from catena.training.pseudo_labels import UnlabelledTable, WithPseudoLabels, choose, class_counts
 

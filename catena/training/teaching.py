@@ -122,7 +122,7 @@ def check_teacher(card: Mapping[str, Any], problem: Problem, label_names: Sequen
     """
     teacher = get_problem(ProblemSettings.model_validate(card["problem"]))
     kind = KINDS.get(problem.head(label_names).kind)
-    if kind is None or problem.generates:
+    if kind is None or problem.generates or not label_names:
         raise SettingsError(
             f"`method.distillation.teacher`: the problem {problem.name} has no probabilities of classes to "
             "learn from; leave it out."

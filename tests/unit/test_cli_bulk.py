@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from catena.bulk import BulkResult, estimated_records, predict_file
+from catena.bulk import BulkResult, check_target, estimated_records, predict_file
 from catena.cli import app
-from catena.errors import DataError
+from catena.errors import DataError, SettingsError
 from catena.predictor import Predictor
 from catena.settings import DataSettings
 from tests.tiny_model import build_tiny_model
@@ -75,6 +75,22 @@ def test_records_without_text_are_left_out_and_counted(predictor: Predictor, tmp
     assert (result.predicted, result.skipped) == (2, 2)
     assert result.first_reason is not None
     assert list(pd.read_csv(tmp_path / "out.csv")["row"]) == [1, 4]
+
+
+def test_records_of_white_space_alone_have_no_text(predictor: Predictor, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "in.csv", ["wheat", "", "  ", "dollar"])
+    result = predict_file(predictor, source, tmp_path / "out.csv", settings())
+    assert (result.predicted, result.skipped) == (2, 2)
+    assert result.first_reason == "row 2: no body"
+
+
+def test_the_input_is_not_written_over(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "in.csv", ["wheat"])
+    (tmp_path / "there").symlink_to(tmp_path)
+    with pytest.raises(SettingsError, match="`--output` is the input itself"):
+        check_target(tmp_path / "there" / "in.csv", source)
+    with pytest.raises(SettingsError, match=r"must end in \.parquet, \.csv, \.jsonl"):
+        check_target(tmp_path / "out.xlsx", source)
 
 
 def test_a_failure_leaves_the_earlier_result_as_it_was(predictor: Predictor, tmp_path: Path) -> None:

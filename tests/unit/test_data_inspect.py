@@ -168,3 +168,12 @@ def test_one_class_is_no_start(tmp_path: Path) -> None:
         DataError, match=r"Column 'stars' of shop.csv has 1 class\(es\) and at least two are needed"
     ):
         write_params(inspect_file(source, "review", "stars"), tmp_path)
+
+
+def test_a_folder_that_holds_nothing_known_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.md").write_text("# A\n")
+    for problem in (None, "translation", "classification"):
+        with pytest.raises(DataError, match="notes is a folder without images and was not saved by"):
+            inspect_file(folder, problem=problem)

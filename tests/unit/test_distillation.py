@@ -167,6 +167,7 @@ def test_records_that_were_not_tokenized_get_a_sentence(
             "no probabilities of classes",
         ),
         ("generation", {**CARD, "problem": {"name": "generation"}}, (), "no probabilities of classes"),
+        ("ranking", {**CARD, "problem": {"name": "ranking"}}, (), "no probabilities of classes"),
     ],
 )
 def test_a_teacher_that_does_not_fit_gets_a_sentence(

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from catena.errors import SettingsError
+from catena.known_names import check_names
 from catena.layout import Layout
-from catena.settings import load_settings
+from catena.settings import Settings, load_settings, parse_settings
 from flows import stages
 from flows.artifacts import markdown_lines
 from flows.leash import on_leash
@@ -168,6 +170,49 @@ def test_all_groups_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
     assert said.startswith("params.yaml: `preparation`, `problem`, ")
     assert said.endswith("`evaluation: {}`, `registry: {}`.")
     assert "`seed`" not in said and "`gate`" not in said
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            {"gate": {"floors": {"accuracy": 0.5}}},
+            "`gate`: There is no metric `accuracy`; choose one of ndcg",
+        ),
+        ({"gate": {"metric": "f1"}}, "`gate`: There is no metric `f1`"),
+        (
+            {"evaluation": {"baselines": ["majority"]}},
+            "no baseline `majority`; there are: popularity, tfidf, bm25",
+        ),
+        ({"training": {"metric": "accuracy"}}, "`training.metric` accuracy is not one of ndcg, auc, mrr"),
+        (
+            {"training": {"class_weights": "balanced"}},
+            "`training.class_weights` says nothing to the problem rank",
+        ),
+    ],
+)
+def test_names_that_the_problem_does_not_know_are_refused_before_any_work(
+    tmp_path: Path, groups: dict[str, Any], message: str
+) -> None:
+    named = {"data": {"name": "x"}, "backbone": {"name": "y"}, "problem": {"name": "ranking"}, "seed": 1}
+    given = {name: groups.get(name, named.get(name, {})) for name in Settings.model_fields}
+    (tmp_path / "params.yaml").write_text(json.dumps(given))
+    with pytest.raises(SettingsError, match=message):
+        read_project(Layout(tmp_path))
+
+
+def test_names_of_a_chain_are_those_of_its_tails() -> None:
+    text = {"data": {"train": "a.csv"}}
+    tails = {"topics": text, "order": {**text, "problem": {"name": "ranking"}}}
+
+    def chain(floors: dict[str, float]) -> Settings:
+        return parse_settings(
+            {"problem": {"tails": tails}, "method": {"name": "chain"}, "gate": {"floors": floors}}
+        )
+
+    check_names(chain({"topics.accuracy": 0.5, "order.ndcg": 0.5}))
+    with pytest.raises(SettingsError, match="There is no metric `accuracy`; choose one of ndcg"):
+        check_names(chain({"order.accuracy": 0.5}))
 
 
 def test_a_chain_is_shown_tail_by_tail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,12 +115,17 @@ def test_the_hashes_of_data_are_those_of_dvc(tmp_path: Path) -> None:
         "    outs:\n    - {path: data/prepared, md5: bbb.dir}\n"
         "  tokenize:\n    deps:\n    - {path: models/backbones/tiny, md5: ccc.dir}\n"
         "    - {path: tasks/tokenize.py, md5: ddd}\n"
+        "  train:\n    outs:\n    - {path: models/candidate, md5: eee.dir}\n"
+        # of the version registered before
+        "  register:\n    deps:\n    - {path: models/candidate, md5: old.dir}\n"
+        "    outs:\n    - {path: reports/registry.json, md5: old}\n"
     )
     hashes = data_hashes(SETTINGS, Layout(tmp_path))
     assert hashes == {
         "raw": {"data/raw/tiny": "aaa.dir"},
         "prepare": {"data/prepared": "bbb.dir"},
         "tokenize.reads": {"models/backbones/tiny": "ccc.dir"},
+        "train": {"models/candidate": "eee.dir"},
     }
 
 
