@@ -32,7 +32,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ({"training": {"epochs": "many"}}, "`training.epochs`: a number was expected, not the text 'many'"),
         ({"training": {"max_steps": "30"}}, "`training.max_steps`: a number was expected, not the text '30'"),
         ({"training": {"max_steps": True}}, "`training.max_steps`: a number was expected, not true"),
-        ({"training": {"learning_rate": False}}, "`training.learning_rate`: a number was expected, not false"),
+        ({"training": {"dropout": False}}, "`training.dropout`: a number was expected, not false"),
         ({"problem": {"crf": "yes"}}, "`problem.crf`: true or false was expected, not the text 'yes'"),
         ({"problem": {"crf": 1}}, "`problem.crf`: true or false was expected, not 1"),
         ({"training": {"dropout": 1.0}}, "`training.dropout`: input should be less than 1"),
