@@ -66,6 +66,8 @@ def prepare(settings: Settings, layout: Layout) -> dict[str, object]:
     summary["rejected"] = f"{rejected['total']:,} rows ({rejected['share']:.1%})" + (
         f": {shown}{' …' if len(reasons) > 4 else ''}" if shown else ""
     )
+    if empty := sum(file.get("passed_over", 0) for file in report["files"]):
+        summary["passed over"] = f"{empty:,} rows whose label is still empty"
     if report["augmentation"] is not None:
         summary["augmented"] = f"{report['augmentation']['copies']:,} altered copies in the training part"
     if report["generated"] is not None:

@@ -43,7 +43,7 @@ class Project:
 
     def prepare(self, **preparation: Any) -> dict[str, pd.DataFrame]:
         values = {"data": self.data, "preparation": preparation, "problem": self.problem}
-        prepare(parse_settings(values), self.layout)
+        self.summary = prepare(parse_settings(values), self.layout)
         return {path.stem: pd.read_parquet(path) for path in self.layout.prepared.glob("*.parquet")}
 
     @property
@@ -191,6 +191,7 @@ def test_labels_filled_in_later_join_the_training_part_alone(tmp_path: Path) -> 
     assert parts["rejected"]["kind"].tolist() == ["duplicate"]  # the record that was labelled twice
     passed = {file["name"]: file.get("passed_over") for file in project.report["files"]}
     assert passed == {"train.csv": None, "next.csv": 1, "next.jsonl": 1}
+    assert project.summary["passed over"] == "2 rows whose label is still empty"
 
 
 def test_a_later_label_may_be_a_readable_name_and_must_not_contradict(tmp_path: Path) -> None:
