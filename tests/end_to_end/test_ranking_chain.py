@@ -63,7 +63,7 @@ def test_pairs_become_a_model_that_puts_what_is_liked_first(tiny_project: Path, 
     assert values["problem"]["name"] == "ranking"
     values["backbone"] |= {"name": "tiny", "source": "folder:backbone"}
     values["training"] |= {
-        "epochs": 2, "learning_rate": 0.01, "batch_size": 8, "batch_tokens": 512, "device": "cpu",
+        "epochs": 1, "learning_rate": 0.01, "batch_size": 4, "batch_tokens": 256, "device": "cpu",
         "precision": "float32", "dropout": 0.0,
     }  # fmt: skip
     values["evaluation"] |= {"bootstrap_samples": 100, "behaviour": "behaviour/shop.yaml"}
