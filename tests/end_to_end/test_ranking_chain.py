@@ -84,7 +84,8 @@ def test_pairs_become_a_model_that_puts_what_is_liked_first(tiny_project: Path, 
     other = ("--set", "query=the company said", "--set", "item=the dock of port")
     assert said["score"] > json.loads(run(tiny_project, *catena, "predict", "--json", *other).stdout)["score"]
     assert "the wheat of maize" in run(tiny_project, *catena, "predict", *pair).stdout
-    done = run(tiny_project, *catena, "explain", "--json", *pair)
+    one = ("--set", "query=the company said", "--set", "item=the wheat of the")
+    done = run(tiny_project, *catena, "explain", "--json", *one)
     words = json.loads(done.stdout)["claims"][0]["words"]
     best = max(words, key=lambda word: word["effect"])
-    assert (best["input"], best["text"] in ("wheat", "maize")) == ("item", True)
+    assert (best["input"], best["text"]) == ("item", "wheat")
