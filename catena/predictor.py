@@ -52,7 +52,8 @@ class Predictor:
         self.tokenizer = backbone.tokenizer(folder) if self.problem.tokenizes else None
         self.method = get_method(MethodSettings.model_validate(card.get("method", {})))
         if model is None:
-            described = BackboneSettings.model_validate(card["backbone"])
+            # cards of before there were segments do not speak of them
+            described = BackboneSettings.model_validate({"segments": False, **card["backbone"]})
             build = partial(
                 build_network,
                 described,

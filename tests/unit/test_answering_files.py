@@ -94,6 +94,7 @@ def test_a_gzipped_squad_file_is_read_too(tmp_path: Path) -> None:
     [
         ('{"version": "1.1", "data": [{"title": "a", "paragraphs": [', "no complete JSON"),
         ('{"data": {"title": "paragraphs"}}', "no list `data`"),
+        ('{"version": "1.1", "data": []}', "an empty list `data`: there is no question in it"),
         ("[1, 2]", "no list `data`"),
     ],
 )

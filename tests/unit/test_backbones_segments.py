@@ -9,15 +9,21 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from catena.backbones import get_backbone
 from catena.backbones.base import Blueprint
 from catena.backbones.segments import MARK, segment_ids
 from catena.errors import SettingsError
+from catena.layout import Layout
+from catena.model_folder import read_card, write_card
+from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.settings import BackboneSettings, ProblemSettings, TokenizationSettings, parse_settings
+from catena.training.finetune import TrainingData, finetune
 from catena.training.starting import check_start
+from catena.training.tokens import write_tokens
 from tests.tiny_project import write_backbone
 
 ANSWERING, RANKING = ProblemSettings(name="answering"), ProblemSettings(name="ranking")
@@ -109,6 +115,58 @@ def test_a_start_that_was_told_otherwise_is_refused(tmp_path: Path) -> None:
     settings = parse_settings({"problem": {"name": "ranking"}, "backbone": {"name": "x"}})
     with pytest.raises(SettingsError, match=r"trained with `backbone\.segments: false`; set it to that"):
         check_start(card, settings, get_problem(settings.problem), ("relevance",), tmp_path)
+
+
+def test_an_adapter_of_before_there_were_segments_is_read_without_them(tmp_path: Path) -> None:
+    """Its folder holds no network, so what the card says decides how one is built."""
+    layout = Layout(tmp_path)
+    (tmp_path / "params.yaml").write_text("seed: 1\n", encoding="utf-8")
+    write_backbone(layout.backbone("tiny"))
+    weights = layout.backbone("tiny") / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(one for one in tensors if one.endswith("token_type_embeddings.weight"))
+    tensors[name][1, :4] += 5.0
+    save_file(tensors, weights, {"format": "pt"})
+    settings = parse_settings(
+        {
+            "problem": {"name": "ranking"},
+            "backbone": {"name": "tiny", "pooling": "mean", "segments": False},
+            "method": {"name": "lora", "store": "adapter", "peft": {"rank": 2}},
+            "training": {"max_steps": 1, "batch_size": 2, "device": "cpu", "precision": "float32"},
+        }
+    )
+    problem = get_problem(settings.problem)
+    tokenizer = AutoTokenizer.from_pretrained(layout.backbone("tiny"))
+    pairs = {"query": [QUERIES[0]] * 2, "item": ITEMS, "relevance": ["1", "0"]}
+    table = pd.DataFrame(pairs, dtype="str")
+    for part in ("train", "validation"):
+        features = problem.encode(table, tokenizer, settings.tokenization, ())
+        write_tokens(layout.tokenized / f"{part}.arrow", [features])
+    tokenizer.save_pretrained(layout.tokenized / "tokenizer")
+    (layout.tokenized / "statistics.json").write_text(json.dumps({"label_names": []}))
+    groups = ("problem", "backbone", "method", "tokenization")
+    folder = tmp_path / "models" / "ranker"
+    finetune(
+        settings,
+        TrainingData.load(layout.tokenized, problem),
+        backbone_folder=layout.backbone("tiny"),
+        checkpoints=tmp_path / "checkpoints",
+        target=folder,
+        card={
+            **{group: getattr(settings, group).model_dump() for group in groups},
+            "label_names": [], "cleaning": {}, "columns": {}, "fingerprint": "f" * 16,
+        },
+        on_row=lambda row: None,
+        on_start=lambda device, plan: None,
+    )  # fmt: skip
+
+    def scores(**said: bool) -> list[float]:
+        card = {key: value for key, value in read_card(folder).items() if key not in ("files", "format")}
+        plain = {key: value for key, value in card["backbone"].items() if key != "segments"}
+        write_card(folder, card | {"backbone": plain | said})
+        return Predictor.load(folder, device="cpu", precision="float32").predict(table)["score"].tolist()
+
+    assert scores() == scores(segments=False) != scores(segments=True)
 
 
 def test_a_pair_is_encoded_with_separators_where_segments_begin(backbone: Path) -> None:

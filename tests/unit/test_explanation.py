@@ -310,6 +310,8 @@ def test_inputs_on_the_command_line_make_one_record(
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         given_records(texts, assigned, ("query", "item"))
     assert given_records([], ["item=b=c", "query=a"], ("query", "item")) == [{"item": "b=c", "query": "a"}]
+    with pytest.raises(SettingsError, match="A text is empty"):
+        given_records(["wheat", " "], [], ("text",))
 
 
 def test_a_pair_is_predicted_and_explained_by_the_words_of_both_its_texts(tmp_path: Path) -> None:
