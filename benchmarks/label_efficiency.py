@@ -4,12 +4,12 @@
 
 All methods get the same k records of each class (drawn by the seed), the same validation and the same test
 records, on which nothing is chosen; training texts that are also test texts are left out. The networks are
-adapted from one backbone by Catena's own engine for a number of optimiser steps that depends on k alone, and
-keep their best weights by the validation records; TF-IDF learns from the same k records and chooses nothing.
-Prompts see four of them. Texts are read from `$CATENA_DATA` (default `../shared/data`),
-the backbone from `models/backbones/`. Raw results go into `benchmarks/results/label_efficiency-DATA.json`
-after each training, and what is there already is not trained again, so that the script can be stopped at any
-time. At the end the table is printed and `label_efficiency-DATA.svg` drawn.
+adapted from one backbone by Catena's own engine for the same number of optimiser steps, and keep their best
+weights by the validation records; TF-IDF learns from the same k records and chooses nothing. Prompts see four
+of them. Texts are read from `$CATENA_DATA` (default `../shared/data`), the backbone from `models/backbones/`.
+Raw results go into `benchmarks/results/label_efficiency-DATA.json` after each training, and what is there
+already is not trained again, so that the script can be stopped at any time. At the end the table is printed
+and `label_efficiency-DATA.svg` drawn.
 
 Settings were fixed beforehand and are the same for all data sets, but for the words that describe the labels.
 Those of SST-2 were chosen on records of dev.tsv, which is in neither part here. Those of the other two were
@@ -21,11 +21,10 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,8 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from benchmarks import public_sets
+from benchmarks import label_efficiency_data
+from benchmarks.label_efficiency_data import SETS, DataSet
 from benchmarks.label_efficiency_figures import figure, table
 from benchmarks.machine import describe
 from catena.errors import CatenaError
@@ -41,7 +41,6 @@ from catena.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DATA = Path(os.environ.get("CATENA_DATA", ROOT.parent / "shared" / "data"))
 BACKBONE = "SmolLM2-135M-Instruct"
 #: Labels a class, and how many draws of them by default: of few labels, results differ most and cost least.
 LABELS = {4: 5, 8: 5, 16: 5, 32: 3, 64: 3, 256: 1}
@@ -51,64 +50,6 @@ TEST, VALIDATION = 400, 60
 AGAIN = 64
 #: Records in a batch of training, and looks at the validation records in a training.
 BATCH, LOOKS = 8, 6
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Texts and labels for training and for the test, and what the labels are called before a text.
-
-    `max_length` is in tokens: of Chinese, the backbone's vocabulary spells most characters in two or three
-    bytes.
-    """
-
-    train: pd.DataFrame
-    test: pd.DataFrame
-    max_length: int
-    template: str
-    descriptions: Mapping[str, str]
-    #: What prompts ask, as a file of `templates/`.
-    prompt: str
-
-
-def sst2() -> DataSet:
-    parts = public_sets.sst2(DATA)
-    return DataSet(
-        parts["train"],
-        parts["test"],
-        48,
-        "Film review\nRating: {label}\nText: ",
-        {"negative": "1 of 5 stars, terrible", "positive": "5 of 5 stars, great"},
-        "sentiment",
-    )
-
-
-def phrasebank() -> DataSet:
-    table = public_sets.phrasebank(DATA).sample(frac=1.0, random_state=0).reset_index(drop=True)
-    return DataSet(
-        table.iloc[1000:],
-        table.iloc[:1000],
-        64,
-        "Financial news for investors: {label}.\n",
-        {"negative": "bad news, a loss", "neutral": "a plain fact", "positive": "good news, a gain"},
-        "financial-sentiment",
-    )
-
-
-def eprstmt() -> DataSet:
-    parts = public_sets.eprstmt(DATA)
-    train = pd.concat([parts["train"], parts["validation"]], ignore_index=True).drop_duplicates("text")
-    return DataSet(
-        train,
-        parts["test"],
-        128,
-        "商品评价（{label}）：",
-        {"negative": "差评，很失望", "positive": "好评，很满意"},
-        "shop-reviews-chinese",
-    )
-
-
-SETS: dict[str, Callable[[], DataSet]] = {"sst2": sst2, "phrasebank": phrasebank, "eprstmt": eprstmt}
-
 #: What is compared: settings of `method`, of `density` or of prompts, or nothing for what has no network.
 #: `steps: 0` trains nothing, and where it is `fixed` either, the training records have no part in it.
 METHODS: dict[str, dict[str, Any]] = {
@@ -138,9 +79,14 @@ DEFAULT = (
 )
 
 
-def steps_for(k: int | None) -> int:
-    """Optimiser steps of 8 records each: 24 for 4 labels a class, 120 for 256, 480 for all of them."""
-    return {4: 24, 8: 32, 16: 48, 32: 64, 64: 80, None: 480}.get(k, 120)
+def steps_for(k: int | None, records: int) -> int:
+    """Optimiser steps of 8 records each: 24 for 4 labels a class, 120 for 256.
+
+    With all labels each of the `records` is seen once, but at most 480 steps are made and at least 120.
+    """
+    if k is None:
+        return min(max(-(-records // BATCH), 120), 480)
+    return {4: 24, 8: 32, 16: 48, 32: 64, 64: 80}.get(k, 120)
 
 
 def draw(table: pd.DataFrame, k: int | None, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -161,12 +107,15 @@ def draw(table: pd.DataFrame, k: int | None, seed: int) -> tuple[pd.DataFrame, p
     return rest[rest.groupby("label").cumcount() < k], validation
 
 
-def settings_of(name: str, chosen: DataSet, k: int | None, seed: int) -> Any:
-    """The `params.yaml` of one training. Raises `CatenaError` where this version does not know the method."""
+def settings_of(name: str, chosen: DataSet, k: int | None, seed: int, records: int) -> Any:
+    """The `params.yaml` of one training on so many `records`.
+
+    Raises `CatenaError` where this version does not know the method.
+    """
     from catena.settings import parse_settings
 
     spec = METHODS[name]
-    steps = max(int(spec.get("steps", steps_for(k))), 1)
+    steps = max(int(spec.get("steps", steps_for(k, records))), 1)
     method = spec.get("method")
     if "prompt" in spec:
         template = YAML(typ="safe").load(ROOT / "templates" / f"{chosen.prompt}.yaml")
@@ -258,7 +207,7 @@ def adapted(
     from catena.training.finetune import TrainingData, plan_for
     from catena.training.tokens import write_tokens
 
-    settings = settings_of(name, chosen, k, seed)
+    settings = settings_of(name, chosen, k, seed, len(parts[0]))
     problem, method = get_problem(settings.problem), get_method(settings.method)
     device = choose_device()
     set_seed(seed)
@@ -347,8 +296,8 @@ def main() -> None:
     methods = options.methods or [*DEFAULT, *more]
     if strange := [name for name in methods if name not in METHODS]:
         raise SystemExit(f"There is no method {strange[0]!r}; there are {', '.join(METHODS)}.")
-    if not (DATA / options.data).is_dir():
-        raise SystemExit(f"There is no {DATA / options.data}; set CATENA_DATA.")
+    if not (folder := label_efficiency_data.DATA / options.data).is_dir():
+        raise SystemExit(f"There is no {folder}; set CATENA_DATA.")
     if not options.backbone.is_dir():
         raise SystemExit(f"There is no backbone in {options.backbone}; run `catena fetch`.")
     begun = time.monotonic()

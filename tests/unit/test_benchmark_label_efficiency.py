@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks import label_efficiency
+from benchmarks import label_efficiency, label_efficiency_data
 from catena.methods import get_method
 from catena.problems import get_problem
 
@@ -35,7 +35,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "phrasebank" / "Sentences_75Agree.txt").write_text("\n".join(news), encoding="iso-8859-1")
     text = json.dumps({"sentence": "物流很快", "label": "Positive"}, ensure_ascii=False)
     (tmp_path / "eprstmt" / "dev_few_all.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(label_efficiency, "DATA", tmp_path)
+    monkeypatch.setattr(label_efficiency_data, "DATA", tmp_path)
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_all_methods_know_the_labels_and_words_of_all_data(data: Path) -> None:
         for name, spec in label_efficiency.METHODS.items():
             if not spec:
                 continue
-            settings: Any = label_efficiency.settings_of(name, chosen, 4, 1)
+            settings: Any = label_efficiency.settings_of(name, chosen, 4, 1, len(labels) * 4)
             problem = get_problem(settings.problem)
             get_method(settings.method).check(problem.name, problem.head(labels))
     assert set(label_efficiency.DEFAULT) <= set(label_efficiency.METHODS)
@@ -110,3 +110,9 @@ def test_records_to_learn_from_are_balanced_and_never_those_that_choose() -> Non
     assert len(seen) == 2, "each seed draws its own"
     train, validation = label_efficiency.draw(table, None, 1)
     assert len(train) + len(validation) == 90 and len(validation) == 60
+
+
+@pytest.mark.parametrize(("records", "steps"), [(206, 120), (2388, 299), (6860, 480)])
+def test_with_all_labels_each_record_is_seen_once_within_limits(records: int, steps: int) -> None:
+    assert label_efficiency.steps_for(None, records) == steps
+    assert label_efficiency.steps_for(64, records) == 80
