@@ -57,22 +57,27 @@ class Chain(Method):
         return model
 
     def learning_rates(self, model: PreTrainedModel) -> Mapping[str, float]:
-        rate = self.settings.chain.backbone_rate
-        return {name: rate for name, _ in model.named_parameters() if name.startswith("body.")}
+        chain = self.settings.chain
+        rates = {"body.": chain.backbone_rate, "uncertainty": chain.uncertainty_rate}
+        return {
+            name: rate
+            for name, _ in model.named_parameters()
+            for part, rate in rates.items()
+            if name.startswith(part)
+        }
 
     def weighed(self, model: Any, tail: str, loss: torch.Tensor) -> torch.Tensor:
         """A tail's loss as it counts: times its weight, and by its uncertainty (Kendall et al. 2018).
 
-        With s = log σ² that is w · exp(-s) · loss + s / 2, which is least where σ² = 2 w · loss.
+        With s = log σ² that is w · (exp(-s) · loss + s / 2), which is least where σ² = 2 · loss.
         """
         network = _network(model)
         chain = self.settings.chain
-        loss = loss * chain.weights.get(tail, 1.0)
-        if chain.weighting == "fixed":
-            return loss
-        log_variance = network.uncertainty[list(network.tails).index(tail)]
-        counted: torch.Tensor = loss * (-log_variance).exp() + log_variance / 2
-        return counted
+        weight = chain.weights.get(tail, 1.0)
+        if chain.weighting == "uncertainty":
+            log_variance = network.uncertainty[list(network.tails).index(tail)]
+            loss = loss * (-log_variance).exp() + log_variance / 2
+        return weight * loss
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         _network(model).save(folder)

@@ -61,8 +61,15 @@ class ChainSettings(Group):
     temperature: float = Field(2.0, ge=1.0, le=100.0, description="For `sampling: temperature`.")
     weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed",
-        description="Weights of the tails' losses: `weights`, or these times exp(-s), where s is learned for "
-        "each tail and s / 2 is added to the loss (Kendall et al. 2018).",
+        description="Weights w of the tails' losses: `weights`, or with a learned s for each tail "
+        "w · (exp(-s) · loss + s / 2) (Kendall et al. 2018).",
+    )
+    uncertainty_rate: float = Field(
+        100.0,
+        gt=0.0,
+        le=1e6,
+        description="How many times as fast as other weights each s is learned: it has a long way to go, in "
+        "numbers of the size of a loss's logarithm.",
     )
     weights: dict[str, Annotated[float, Field(gt=0.0, le=1e6)]] = Field(
         {}, description="Weight of each tail's loss, as `tail: weight`; those not named have 1."

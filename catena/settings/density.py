@@ -63,8 +63,8 @@ class DensitySettings(Group):
     )
     prior: Literal["learned", "uniform"] | dict[str, float] = Field(
         "learned",
-        description="P(label): frequencies of the training part with one record added to each, all equal, or "
-        "as given.",
+        description="P(label): frequencies in the training part with one record added to each (altered "
+        "copies, generated texts and pseudo-labels do not count), all equal, or as given.",
     )
     length_normalized: bool = Field(
         False,
@@ -74,7 +74,8 @@ class DensitySettings(Group):
     calibration: Literal["temperature", "none"] = Field(
         "temperature",
         description="Whether scores are divided by a temperature, fitted on the validation part after "
-        "training, so that confidences can be believed; it changes no prediction.",
+        "training, so that confidences can be believed; it changes no prediction but of `multilabel` with a "
+        "`problem.threshold` other than 0.5.",
     )
 
     @field_validator("descriptions")

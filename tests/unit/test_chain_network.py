@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from catena.errors import ModelError, SettingsError
 from catena.methods import HeadRequest, Surroundings
 from catena.methods.chain import Chain
 from catena.methods.chain_network import ChainNetwork
-from catena.settings import BackboneSettings, ChainSettings, MethodSettings
+from catena.settings import BackboneSettings, ChainSettings, MethodSettings, TrainingSettings
+from catena.training.optimizers import build_optimizer, build_schedule
 from tests.tiny_project import write_backbone
 
 HEADS = {
@@ -216,10 +218,30 @@ def test_weights_and_uncertainty_count_a_loss_as_worked_out_by_hand(backbone: Pa
     with torch.no_grad():
         network.uncertainty[1] = 0.8
     counted = method.weighed(network, "tags", torch.tensor(2.0))
-    assert counted.item() == pytest.approx(3.0 * 2.0 * 0.449329 + 0.4, abs=1e-5)  # exp(-0.8) = 0.449329
+    assert counted.item() == pytest.approx(3.0 * (2.0 * 0.449329 + 0.4), abs=1e-5)  # exp(-0.8) = 0.449329
     (gradient,) = torch.autograd.grad(counted, network.uncertainty)
-    assert gradient.tolist() == pytest.approx([0.0, 0.5 - 3.0 * 2.0 * 0.449329], abs=1e-5)
+    assert gradient.tolist() == pytest.approx([0.0, 3.0 * (0.5 - 2.0 * 0.449329)], abs=1e-5)
     assert method.weighed(network, "topics", torch.tensor(2.0)).item() == 2.0
+
+
+def test_uncertainties_get_where_the_losses_want_them_at_the_learning_rates_of_networks(
+    backbone: Path,
+) -> None:
+    network = build(backbone)
+    method = Chain(MethodSettings.model_validate({"name": "chain", "chain": {"weighting": "uncertainty"}}))
+    method.prepare(network, Surroundings("chain", HeadRequest("chain")))  # type: ignore[arg-type]
+    settings = TrainingSettings(learning_rate=5e-5)
+    optimizer = build_optimizer(network, settings, method.learning_rates(network))  # type: ignore[arg-type]
+    schedule = build_schedule(optimizer, settings, 1500, True)
+    losses = {"topics": 0.05, "tags": 1.5}
+    for _ in range(1500):
+        optimizer.zero_grad()
+        sum(method.weighed(network, name, torch.tensor(loss)) for name, loss in losses.items()).backward()
+        optimizer.step()
+        schedule.step()
+    # log σ² is least at log(2 · loss): a task that does well counts ten times, the other a third
+    wanted = [math.log(2 * losses[name]) for name in network.tails]
+    assert network.uncertainty.tolist() == pytest.approx(wanted, abs=0.1)
 
 
 def test_tails_of_images_share_a_convolutional_backbone_with_links(tmp_path: Path) -> None:
