@@ -58,9 +58,10 @@ def tokenize(settings: Settings, layout: Layout) -> dict[str, object]:
                     counts.append(np.asarray(encoded["n_tokens"]))
                     if tokenizer is not None:
                         unknown.append(_occurrences(tokenizer.unk_token_id, encoded["input_ids"]))
-                    ids = batch["id"].tolist()
-                    windows = encoded.get("record")
-                    yield {"id": ids if windows is None else [ids[row] for row in windows], **encoded}
+                    about = {name: batch[name].tolist() for name in ("id", "augmented") if name in batch}
+                    if (windows := encoded.get("record")) is not None:
+                        about = {name: [values[row] for row in windows] for name, values in about.items()}
+                    yield {**about, **encoded}
 
             rows = write_tokens(folder / f"{part}.arrow", features())
             tokens = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)

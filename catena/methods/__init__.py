@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catena.errors import SettingsError
 from catena.methods.adalora import AdaLora
-from catena.methods.base import HeadRequest, Method, Opening, Shares, Surroundings, Validation
+from catena.methods.base import HeadRequest, Method, Opening, Records, Shares, Surroundings, Validation
 from catena.methods.bitfit import BitFit
 from catena.methods.bottleneck import Bottleneck
 from catena.methods.chain import Chain
@@ -39,6 +39,7 @@ __all__ = [
     "HeadRequest",
     "Method",
     "Opening",
+    "Records",
     "Shares",
     "Surroundings",
     "Validation",

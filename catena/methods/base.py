@@ -57,7 +57,8 @@ Read = Callable[[Path, Head], "PreTrainedModel"]
 class Surroundings:
     """What a method may look at: the problem's name and head, the tokenizer, and when it trains the records.
 
-    `training` holds the features of the training part; it is `None` where a finished model is
+    `training` holds the features of the training part, of which only records that were collected: none that
+    are altered copies, written by a model or pseudo-labelled. It is `None` where a finished model is
     loaded. `backbone` is the folder of the pretrained weights and `source` where they come from, there only
     while training. `build` makes the network of such a folder with a new head, where a model is loaded that
     does not hold its weights. Texts are cut at `max_length` tokens, or else where the tokenizer says.

@@ -116,8 +116,12 @@ class Density(Method):
             score_end=chosen.score_end,
             length_normalized=chosen.length_normalized,
         )
-        rows = [training[row] for row in range(len(training))]
-        prior = log_prior(chosen, names, sets, [row["labels"] for row in rows])
+        labels, lengths = [], []
+        for row in range(len(training)):
+            record = training[row]
+            labels.append(record["labels"])
+            lengths.append(len(record["input_ids"]))
+        prior = log_prior(chosen, names, sets, labels)
         own = len(begin) + len(after) - int(chosen.score_end)
         # the language model is one for a plain method to adapt: what it says of labels comes from around it
         below = self.inner.prepare(model, _below(around))
@@ -130,7 +134,7 @@ class Density(Method):
                 soft = torch.randn_like(soft) * embeddings.float().std()
         network = DensityNetwork(below, wording, prior, soft, only_true=self.generative == 1.0)
         if chosen.normalization == "token":
-            network.unit = max(float(np.mean([len(row["input_ids"]) - own for row in rows])), 1.0)
+            network.unit = max(float(np.mean(lengths)) - own, 1.0)
         return network
 
     # -- in training ---------------------------------------------------------------------------

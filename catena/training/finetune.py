@@ -177,7 +177,7 @@ def finetune(
         problem.name,
         head,
         tokenizer,
-        data.training,
+        data.training.collected,
         backbone_folder,
         settings.seed,
         "@".join(filter(None, (settings.backbone.source, settings.backbone.revision))),

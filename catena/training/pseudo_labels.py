@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from catena.errors import DataError
+from catena.methods import Records
 from catena.training.tokens import TokenTable
 from catena.training.weighting import WEIGHT
 
@@ -78,6 +79,10 @@ class WithPseudoLabels(TokenTable):
         return features
 
     @property
+    def collected(self) -> Records:
+        return self._labelled.collected
+
+    @property
     def labels(self) -> Any:
         """The targets of the labelled records alone, which say how frequent the classes are."""
         return self._labelled.labels
@@ -131,7 +136,9 @@ def _limits(
     limits: dict[str, int] = {}
     if labelled is not None:
         ratio = min(there.get(name, 0) / count for name, count in labelled.items() if count)
-        limits = {name: int(ratio * count + 1e-9) for name, count in labelled.items()}
+        # at least one, or a rare class would never be learned from
+        least = 1 if ratio else 0
+        limits = {name: max(int(ratio * count + 1e-9), least) for name, count in labelled.items()}
     if max_per_class is not None:
         names = set(limits) | set(there)
         limits = {name: min(limits.get(name, max_per_class), max_per_class) for name in names}

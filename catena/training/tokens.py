@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 
 from catena.errors import DataError
 from catena.files import complete_file
+from catena.methods import Records
 
 #: Columns that describe a row and are not shown to the network.
-_NOT_FEATURES = ("id", "record", "input_ids", "n_tokens", "length")
+_NOT_FEATURES = ("id", "record", "augmented", "input_ids", "n_tokens", "length")
 
 
 def write_tokens(target: Path, batches: Iterable[dict[str, list[Any]]]) -> int:
@@ -55,6 +57,20 @@ class ListColumn:
         return values
 
 
+@dataclass(frozen=True)
+class SomeRows:
+    """Some rows of records, in the order of `rows`."""
+
+    records: Records
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Mapping[str, Any]:
+        return self.records[int(self.rows[row])]
+
+
 class TokenTable:
     """One part of the tokenized data; rows stay on disk until they are asked for.
 
@@ -83,6 +99,10 @@ class TokenTable:
             if name not in _NOT_FEATURES
         }
         self._by_token = frozenset(by_token)
+        #: The rows that no augmentation has made.
+        self._collected: np.ndarray | None = None
+        if "augmented" in table.column_names:
+            self._collected = np.flatnonzero(~table.column("augmented").to_numpy())
 
     def _lengths(self, table: pa.Table) -> np.ndarray:
         if "length" in table.column_names:
@@ -100,6 +120,14 @@ class TokenTable:
         for name in self._features:
             features[name] = self._feature(name, row)
         return features
+
+    @property
+    def collected(self) -> Records:
+        """The records that were collected: none that augmentation has altered or written, or with a
+        pseudo-label."""
+        if self._collected is None or len(self._collected) == len(self):
+            return self
+        return SomeRows(self, self._collected)
 
     @property
     def labels(self) -> Any:

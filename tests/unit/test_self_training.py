@@ -47,6 +47,9 @@ def test_balance_keeps_the_shares_of_the_labelled_records() -> None:
     # 3 of a and 2 of b are confident. Twice as many a: 3 and 1. Twice as many b: 1 and 2.
     assert choose(CONFIDENCE, SAID, threshold=0.95, labelled={"a": 20, "b": 10}).tolist() == [0, 2, 4, 5]
     assert choose(CONFIDENCE, SAID, threshold=0.95, labelled={"a": 10, "b": 20}).tolist() == [0, 3, 5]
+    # Three times as many a, and of b, of which two thirds of a record would be the share, one.
+    few = pd.Series(["a", "a", "b", "b"])
+    assert choose(np.full(4, 0.97), few, threshold=0.95, labelled={"a": 3, "b": 1}).tolist() == [0, 1, 2]
     # Of c there is none at all, and 0 of everything has its share.
     assert choose(CONFIDENCE, SAID, threshold=0.95, labelled={"a": 1, "b": 1, "c": 1}).tolist() == []
 
@@ -111,6 +114,21 @@ def test_pseudo_labelled_records_follow_the_labelled_ones(tmp_path: Path) -> Non
     assert [soft[row]["labels"].tolist() for row in range(3)] == [[0, 1], [1, 0], [0.25, 0.75]]
     assert soft.labels.tolist() == [1, 0]  # how frequent classes are is said by labelled records alone
     assert [soft[row]["weight"] for row in range(3)] == [1.0, 1.0, 0.5]
+
+
+def test_records_that_were_collected_are_none_that_were_altered_written_or_pseudo_labelled(
+    tmp_path: Path,
+) -> None:
+    rows = {"input_ids": [[2, 5, 3], [2, 6, 7, 3], [2, 8, 3]], "labels": [1, 0, 1]}
+    write_tokens(tmp_path / "more.arrow", [{"input_ids": [[2, 9, 3]]}])
+    more = TokenTable(tmp_path / "more.arrow")
+    for name, augmented, wanted in (("some", [False, True, False], [0, 2]), ("none", [False] * 3, [0, 1, 2])):
+        write_tokens(tmp_path / f"{name}.arrow", [{**rows, "augmented": augmented}])
+        table = TokenTable(tmp_path / f"{name}.arrow")
+        assert set(table[0]) == {"input_ids", "labels"}
+        for records in (table, WithPseudoLabels(table, more, np.array([0]), np.array([0]))):
+            ids = [records.collected[row]["input_ids"].tolist() for row in range(len(records.collected))]
+            assert ids == [rows["input_ids"][row] for row in wanted]
 
 
 def test_a_chains_pretraining_reads_texts_without_labels_too(tmp_path: Path) -> None:
