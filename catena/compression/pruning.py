@@ -157,7 +157,7 @@ def head_sensitivities(model: PreTrainedModel, sample: Sample) -> list[np.ndarra
             for batch, loss in zip(sample.batches, sample.losses(model), strict=True):
                 size = len(batch["labels"])
                 # the mean over the batch becomes the sum, so that each record has its own derivative
-                (loss() * size).backward()  # type: ignore[no-untyped-call]
+                (loss() * sample.problem.weight(batch["labels"])).backward()  # type: ignore[no-untyped-call]
                 for number, part in enumerate(parts):
                     inputs, gradient = seen[number].detach(), seen[number].grad
                     if gradient is None:

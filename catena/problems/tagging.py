@@ -226,6 +226,9 @@ class Tagging(Problem):
         )
         return total / (labels != IGNORED).sum().clamp(min=1)
 
+    def weight(self, labels: torch.Tensor) -> int:
+        return int((labels != IGNORED).sum())
+
     # -- predictions -------------------------------------------------------------------------
 
     def predictions(

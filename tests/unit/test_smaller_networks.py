@@ -177,6 +177,20 @@ def test_a_causal_network_keeps_the_embeddings_that_are_its_output_too(tmp_path:
     assert written.shape == (1, 7)
 
 
+def test_sensitivity_of_words_does_not_depend_on_how_records_are_batched(backbone: Path) -> None:
+    torch.manual_seed(3)
+    problem = get_problem(ProblemSettings(name="tagging"))
+    head = problem.head(("place",))
+    model = get_backbone("pretrained").build(backbone, head, dropout=0.0, attention="eager").eval()
+    labels = torch.tensor([[-100, 0, 1, 2, 0, -100], [-100, 1, -100, -100, -100, -100]])
+    whole = {**BATCH, "labels": labels}
+    parts = [{name: values[row : row + 1] for name, values in whole.items()} for row in range(2)]
+    together = head_sensitivities(model, Sample(problem, [whole]))
+    apart = head_sensitivities(model, Sample(problem, parts))
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
 def test_sensitivity_is_the_derivative_by_a_factor_on_the_head(network: Any) -> None:
     one = {name: values[:1] for name, values in BATCH.items()}
     measured = sample([1])
