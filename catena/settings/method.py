@@ -110,6 +110,9 @@ class MethodSettings(Group):
         moves = self.density.adapt if self.name == "density" else self.name
         if self.layer_decay != 1.0 and moves not in by_layer:
             raise ValueError(f"`layer_decay` says nothing to {self.name}; it is for {', '.join(by_layer)}")
+        for name in ("dora", "rank_stabilized"):
+            if getattr(self.peft, name) and moves in _OWN["peft"] and moves != "lora":
+                raise ValueError(f"`peft.{name}` says nothing to {moves}; it is for lora")
         if self.cache and self.name != "top_layers":
             raise ValueError(
                 f"`cache` says nothing to {self.name}, which freezes no layers; it is for top_layers"

@@ -14,7 +14,7 @@ from catena.methods import HeadRequest, Surroundings
 from catena.methods.chain import Chain
 from catena.methods.chain_network import MARK, ChainNetwork
 from catena.problems import get_problem
-from catena.settings import Settings
+from catena.settings import ChainSettings, Settings
 from catena.training.batches import Plan
 from catena.training.chain_engine import ChainEngine, TrainedTail
 from catena.training.chain_plan import JoinedTable, plan_chain
@@ -55,11 +55,8 @@ def train_chain(
     )
     body = _body(settings, backbone_folder, device, tokenizer, images=tokenizer is None)
     if chosen.pretraining.steps:
-        if getattr(body.config, MARK, None) and chosen.earlier == "keep":
-            raise SettingsError(
-                "`method.chain.pretraining` would change the backbone under tails that are to be kept; set "
-                "its `steps` to 0, or `earlier` to replay."
-            )
+        if getattr(body.config, MARK, None):
+            _check_pretraining(chosen)
         pretrained_body(settings, body, data, backbone_folder, checkpoints, device, tokenizer)
     # whether the pretraining ran just now or was there already makes no difference to what follows
     set_seed(settings.seed)
@@ -98,6 +95,20 @@ def train_chain(
         weights=sum(weight.numel() for weight in network.parameters()),
         validation=engine.best,
     )
+
+
+def _check_pretraining(chosen: ChainSettings) -> None:
+    """Raise where pretraining a chain's backbone would not fit what has been learned with it."""
+    if chosen.earlier == "keep":
+        raise SettingsError(
+            "`method.chain.pretraining` would change the backbone under tails that are to be kept; set its "
+            "`steps` to 0, or `earlier` to replay."
+        )
+    if chosen.links:
+        raise SettingsError(
+            "`method.chain.pretraining` trains the backbone without links, and that of this chain has "
+            "learned with some; set its `steps` to 0."
+        )
 
 
 def _body(settings: Settings, folder: Path, device: Device, tokenizer: Any, *, images: bool) -> Any:

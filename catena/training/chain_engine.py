@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 
+from catena.errors import SettingsError
 from catena.methods.chain import Chain
 from catena.problems import Problem
 from catena.settings import TrainingSettings
@@ -73,6 +74,11 @@ class ChainEngine(Engine):
         self.chain = method
         self.pull = method.settings.chain.l2_sp
         self.start = _starting_weights(self.model) if self.pull else []
+        if self.pull and not self.start:
+            raise SettingsError(
+                "`method.chain.l2_sp` pulls the backbone and links taken over towards what they were, and "
+                "here none of them moves; leave it at 0, or set `backbone_rate` above 0."
+            )
 
     # -- data ------------------------------------------------------------------------------------
 

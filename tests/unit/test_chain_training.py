@@ -211,6 +211,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         job("nothing-new", settings(), backbone=base),
         job("pictures", PICTURES),
         job("causal", settings(pretraining={"steps": 2, "objective": "causal"})),
+        job("replayed-pretrained", settings(MORE, earlier="replay", pretraining={"steps": 2}), backbone=base),
+        job("nothing-pulled", settings(backbone_rate=0.0, l2_sp=1.0)),
         job("kept-pretrained", settings(MORE, pretraining={"steps": 2}), backbone=base),
     ]
     done = subprocess.run(
@@ -311,4 +313,6 @@ def test_tails_of_images_are_trained_and_loaded_like_others(trained: dict[str, A
 
 def test_a_chain_that_is_kept_needs_a_new_tail_and_no_pretraining(trained: dict[str, Any]) -> None:
     assert "nothing would be trained; add a tail" in trained["nothing-new"]["result"]["error"]
+    assert "without links, and that of" in trained["replayed-pretrained"]["result"]["error"]
+    assert "here none of them moves" in trained["nothing-pulled"]["result"]["error"]
     assert "would change the backbone under tails" in trained["kept-pretrained"]["result"]["error"]

@@ -276,3 +276,11 @@ def test_settings_of_another_method_are_named() -> None:
     assert unread("lora") == ["layers", "density"]
     assert unread("density") == ["layers"]  # which is adapted by LoRA
     assert MethodSettings().unread == []
+
+
+@pytest.mark.parametrize("name", ["dora", "rank_stabilized"])
+def test_what_is_loras_own_is_refused_by_others(name: str) -> None:
+    for method in ({"name": "adalora"}, {"name": "density", "density": {"adapt": "ia3"}}):
+        with pytest.raises(ValueError, match=f"`peft.{name}` says nothing to (adalora|ia3); it is for lora"):
+            MethodSettings.model_validate({**method, "peft": {name: True}})
+        MethodSettings.model_validate({"name": "lora", "peft": {name: True}})
