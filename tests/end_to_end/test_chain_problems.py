@@ -133,3 +133,6 @@ def test_tails_with_inputs_of_their_own_are_trained_measured_and_asked(tiny_proj
     assert {name.partition(".")[0] for name in grain} == {"amounts", "subjects"}
     assert grain["amounts.prediction"] > ship["amounts.prediction"]
     assert grain["subjects.p:grain"] > ship["subjects.p:grain"]
+
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/desk/1", timeout=500)
+    assert "identical" in rebuilt.stdout

@@ -1,4 +1,4 @@
-"""Methods through the whole chain: a self-trained Chain-of-Density, eight bits, patterns and prompts."""
+"""Methods through the whole chain: density, eight bits, an adapter, top layers, a pattern, a prompt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
 from tests.tiny_project import run, write_records
@@ -25,6 +26,7 @@ print(json.dumps([said[["prediction", "p:grain"]].to_dict("list") for said in (r
 """
 SELF_TRAINED: dict[str, Any] = {
     "data": {"unlabelled": "unlabelled.csv"},
+    "preparation": {"augmentation": {"copies": 1, "word_dropout": 0.2, "classes": ["ship"]}},
     "tokenization": {"tokenizer": "bpe", "vocabulary_size": 400, "max_length": 96},
     "backbone": {
         "name": "own", "type": "transformer", "hidden_size": 32, "layers": 1, "heads": 2,
@@ -98,6 +100,11 @@ def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_re
     registered(tiny_project, 1)
     card = json.loads((tiny_project / "models/candidate/catena.json").read_text())
     assert card["self_training"]["rounds"]
+    learned = pd.read_parquet(tiny_project / "data/prepared/train.parquet")
+    assert learned["augmented"].any()
+    counts = learned.loc[~learned["augmented"], "label"].value_counts().reindex(card["label_names"])
+    prior = load_file(tiny_project / "models/candidate/density.safetensors")["log_prior"]
+    assert prior.exp().tolist() == pytest.approx(((counts + 1) / (counts.sum() + 3)).tolist(), abs=1e-6)
     assert json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())["accuracy"] > 0.6
     size = (tiny_project / "models/candidate/model.safetensors").stat().st_size
     rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/1", timeout=500)
@@ -106,6 +113,31 @@ def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_re
     change(tiny_project, EIGHT_BITS)
     registered(tiny_project, 2)
     assert (tiny_project / "models/candidate/model.safetensors").stat().st_size < 0.6 * size
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
+    assert "identical" in rebuilt.stdout
+
+
+ADAPTER: dict[str, Any] = {
+    "method": {"name": "lora", "store": "adapter", "peft": {"targets": "all_linear", "dora": True}},
+    "training": {"epochs": 12, "learning_rate": 0.02},
+}
+TOP_LAYERS: dict[str, Any] = {"method": {"name": "top_layers", "layers": 1, "cache": True}}
+
+
+def test_an_adapter_and_then_top_layers_are_registered_served_and_rebuilt(tiny_project: Path) -> None:
+    change(tiny_project, ADAPTER)
+    run(tiny_project, "python", "-m", "catena.cli", "fetch")
+    registered(tiny_project, 1)
+    folder = tiny_project / "models/candidate"
+    backbone = (tiny_project / "models/backbones/tiny/model.safetensors").stat().st_size
+    assert (folder / "adapter.safetensors").stat().st_size < 0.7 * backbone
+    assert not (folder / "model.safetensors").exists()
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/1", timeout=500)
+    assert "identical" in rebuilt.stdout
+
+    change(tiny_project, TOP_LAYERS)
+    registered(tiny_project, 2)
+    assert any((tiny_project / ".catena").rglob("*.arrow")), "what frozen layers say is kept"
     rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
     assert "identical" in rebuilt.stdout
 
