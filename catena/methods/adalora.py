@@ -22,9 +22,10 @@ _PATTERN = "rank_pattern"
 class AdaLora(Tuned):
     """Updates as LoRA's whose ranks go to the layers that need them; merged into the weights in the end.
 
-    `W + α/r · B diag(e) A`: values of `e` are set to zero, the least important first, until the mean rank
-    is `rank`; `A` and `B` are kept near orthogonal by a term of the loss. Where weights from before that end
-    were better on the validation part, they are what is kept, with the ranks they had.
+    `W + α/r · B diag(e) A` with r the rank in the beginning: values of `e` are set to zero, the least
+    important first, until the mean rank is `rank`; `A` and `B` are kept near orthogonal by a term of the
+    loss. Where weights from before that end were better on the validation part, they are what is kept, with
+    the ranks they had.
     """
 
     name = "adalora"
