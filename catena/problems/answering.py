@@ -230,6 +230,10 @@ class Answering(Problem):
             counted = counted + known.sum()
         return total / counted.clamp(min=1)
 
+    def weight(self, labels: torch.Tensor) -> int:
+        """Starts and ends that a window has, each counting as one."""
+        return sum(int(((labels & bit) > 0).any(dim=1).sum()) for bit in (STARTS, ENDS))
+
     # -- predictions -------------------------------------------------------------------------
 
     def predictions(

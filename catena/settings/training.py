@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -42,7 +43,11 @@ class TrainingSettings(Group):
     )
     learning_rate: float = Field(2e-4, gt=0.0, le=10.0, description="Highest learning rate.")
     weight_decay: float = Field(
-        0.01, ge=0.0, le=10.0, description="Decoupled weight decay; biases and norms are exempt."
+        0.01,
+        ge=0.0,
+        le=10.0,
+        description="Weight decay: decoupled (adamw, adafactor, nadam, radam) or an L2 penalty (sgd, "
+        "rmsprop, adagrad); biases and norms are exempt.",
     )
     momentum: OpenFraction = Field(0.9, description="Momentum of `sgd` and `rmsprop`.")
     schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt", "reduce_on_plateau"] = (
@@ -104,6 +109,6 @@ class TrainingSettings(Group):
     @field_validator("class_weights")
     @classmethod
     def _weights_are_positive(cls, value: Any) -> Any:
-        if isinstance(value, dict) and any(weight <= 0 for weight in value.values()):
-            raise ValueError("class weights must be above 0")
+        if isinstance(value, dict) and not all(0 < weight < math.inf for weight in value.values()):
+            raise ValueError("class weights must be above 0, and finite")
         return value

@@ -94,11 +94,10 @@ def plan_training(
         share = min(1.0, epochs - number)
         if share < 1.0:
             epoch = epoch[: max(1, round(share * len(epoch)))]
-        # an optimiser step never mixes epochs
+        # an optimiser step never mixes epochs, unless one epoch does not fill it
+        if number + 1 < epochs and len(epoch) >= gradient_accumulation:
+            epoch = epoch[: len(epoch) - len(epoch) % gradient_accumulation]
         batches.extend(epoch)
-        remainder = len(batches) % gradient_accumulation
-        if remainder and number + 1 < epochs:
-            batches = batches[: len(batches) - remainder] if len(batches) > remainder else batches
         ends.append(-(-len(batches) // gradient_accumulation))
         if max_steps is not None and ends[-1] >= max_steps:
             break

@@ -86,7 +86,7 @@ def plan_chain(
         turns = [name for name, count in _counts(share, size).items() for _ in range(count)]
         generator = np.random.Generator(np.random.PCG64([seed, number]))
         epoch = [next(streams[turns[index]]) for index in generator.permutation(len(turns))]
-        # an optimiser step never mixes epochs
+        # an optimiser step never mixes epochs, unless one epoch does not fill it
         if number + 1 < training.epochs and len(epoch) >= accumulation:
             epoch = epoch[: len(epoch) - len(epoch) % accumulation]
         batches += epoch

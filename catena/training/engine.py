@@ -176,10 +176,16 @@ class Engine(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[Any], int]:
-        """The batches of one optimiser step, and how many things their loss is the mean of."""
+    ) -> tuple[list[Any], float]:
+        """The batches of one optimiser step, and how much their loss is the mean of."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(self.problem.weight(batch["labels"]) for batch in batches)
+        return batches, sum(self._weight(batch["labels"]) for batch in batches)
+
+    def _weight(self, labels: torch.Tensor) -> float:
+        """What the mean loss of a batch counts among others: how much it is the mean of."""
+        if self.class_weights is not None and labels.ndim == 1:
+            return float(self.class_weights[labels.to(self.class_weights.device)].sum())
+        return self.problem.weight(labels)
 
     # -- one step --------------------------------------------------------------------------
 
@@ -213,8 +219,7 @@ class Engine(Trainer):  # type: ignore[misc]
             loss = self.teaching.blend(loss, outputs.logits, taught)
         if num_items_in_batch is None:
             return loss
-        share: float = self.problem.weight(labels) / max(num_items_in_batch, 1)
-        return loss * share
+        return loss * (self._weight(labels) / (num_items_in_batch or 1))
 
     def _problem_loss(
         self, labels: torch.Tensor, weights: torch.Tensor | None, logits: torch.Tensor

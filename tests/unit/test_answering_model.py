@@ -140,6 +140,7 @@ def test_windows_that_shortening_left_without_an_answer_do_not_count() -> None:
     both = problem.loss(logits, torch.cat([lost, whole]))
     assert float(both) == pytest.approx(float(problem.loss(logits[1:], whole)))
     assert float(problem.loss(logits[:1], lost)) == 0.0
+    assert problem.weight(torch.cat([lost, whole])) == 2, "a start and an end"
 
 
 def test_the_best_span_is_found_among_all_that_are_allowed() -> None:

@@ -75,6 +75,13 @@ def test_accumulation_counts_optimiser_steps_and_never_mixes_epochs() -> None:
     assert len(made.batches) == 98
 
 
+def test_epochs_that_do_not_fill_a_step_lose_nothing() -> None:
+    made = plan(np.full(24, 16), batch_size=8, gradient_accumulation=4, epochs=10)  # three batches an epoch
+    assert made.steps == 8
+    assert np.bincount(np.concatenate(made.batches)).tolist() == [10] * 24
+    assert made.epoch_ends[-1] == made.steps
+
+
 def test_max_steps_ends_the_plan_early() -> None:
     made = plan(np.full(800, 16), max_steps=7)
     assert (made.steps, made.epoch_ends) == (7, [7])

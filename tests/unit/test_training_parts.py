@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from catena.backbones import get_backbone
 from catena.errors import CatenaError, ModelError, SettingsError
 from catena.methods import Surroundings, get_method
 from catena.problems import HeadSpec, get_problem
-from catena.settings import MethodSettings, TrainingSettings
+from catena.settings import MethodSettings, ProblemSettings, TrainingSettings
 from catena.training.averaging import WeightAverage
 from catena.training.checkpoints import load_checkpoint, save_checkpoint
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_texts
+from catena.training.engine import Engine
 from catena.training.finetune import TrainingData, class_weights
 from catena.training.optimizers import build_optimizer, build_schedule
 from catena.training.tokens import TokenTable, write_tokens
@@ -248,3 +250,24 @@ def test_top_layers_finds_the_layers_of_a_mean_pooled_network(backbone: Path) ->
     assert trained == {
         name for name, _ in model.named_parameters() if "layer.1." in name or "classifier" in name
     }
+
+
+def test_batches_of_a_step_count_by_what_their_loss_is_the_mean_of() -> None:
+    torch.manual_seed(0)
+    weights = torch.tensor([0.2, 5.0])
+    labels, logits = torch.tensor([0, 0, 0, 1, 1, 0]), torch.randn(6, 2)
+    problem = get_problem(ProblemSettings(name="classification"))
+    engine = SimpleNamespace(class_weights=weights, problem=problem)
+    parts = [slice(0, 3), slice(3, 6)]
+    shares = [Engine._weight(engine, labels[part]) for part in parts]  # type: ignore[arg-type]
+    losses = [problem.loss(logits[part], labels[part], weights) for part in parts]
+    together = sum(share * loss for share, loss in zip(shares, losses, strict=True)) / sum(shares)
+    assert together.item() == pytest.approx(problem.loss(logits, labels, weights).item())
+    engine.class_weights = None
+    assert Engine._weight(engine, labels) == 6  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight", [0.0, float("nan"), float("inf")])
+def test_class_weights_are_numbers_above_nothing(weight: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0, and finite"):
+        TrainingSettings(class_weights={"a": weight})
