@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,7 +126,7 @@ def word_weights(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:
 
 def word_options(texts: Sequence[str]) -> dict[str, Any]:
     """How scikit-learn's vectorizers are to find words: between spaces, or one and two characters."""
-    if unspaced_share(texts) > 0.5:
+    if unspaced_share(texts) > 0.5 or not any(re.search(r"\w", text) for text in texts):
         return {"analyzer": "char", "ngram_range": (1, 2)}
     return {"token_pattern": r"\b\w+\b"}
 

@@ -45,6 +45,9 @@ class RankedListEvaluation(CountedEvaluation):
     def __init__(self, relevant_from: float) -> None:
         self._relevant_from = relevant_from
 
+    def baseline_basis(self) -> object:
+        return self._relevant_from
+
     def stored_columns(self, label_names: Sequence[str]) -> list[str]:
         return [self.target, "prediction", "list"]
 

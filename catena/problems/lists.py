@@ -50,6 +50,14 @@ def list_scores(
     return ListScores(unique, first, *columns)
 
 
+def _expected_reciprocal_rank(n: int, r: int, before: int) -> float:
+    """Mean of 1 / rank of the first of `r` relevant records among `n` in any order, after `before` others."""
+    place = np.arange(1, n - r + 2)
+    # none at the places up to here, one at this place
+    none = np.cumprod(np.concatenate([[1.0], (n - r - place[:-1] + 1) / (n - place[:-1] + 1)]))
+    return float((none * r / (n - place + 1) / (before + place)).sum())
+
+
 def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float) -> tuple[float, ...]:
     relevant = gains >= relevant_from
     hits = int(relevant.sum())
@@ -67,10 +75,14 @@ def _one(scores: np.ndarray, gains: np.ndarray, relevant_from: float) -> tuple[f
     ideal = float((best * discount)[:DEPTH].sum())
     ndcg = float((value * discount)[:DEPTH].sum()) / ideal if ideal else np.nan
     found = np.cumsum(right)
-    average_precision = float((right * found / ranks).sum()) / hits
-    # Chance that the first relevant record stands at each rank.
-    missing = np.cumprod(np.concatenate([[1.0], 1 - right[:-1]]))
-    mrr = float((missing * right / ranks).sum())
+    # Of a group of n records, r of them relevant, with `before` records ahead of it:
+    n, r = sizes[group], np.bincount(group, relevant[order])[group]
+    before = (np.cumsum(sizes) - sizes)[group]
+    place = ranks - before
+    # a relevant one at a place has on average this many relevant ones up to its rank, itself included,
+    above = np.concatenate([[0.0], found])[before] + 1 + (r - 1) * (place - 1) / np.maximum(n - 1, 1)
+    average_precision = float((right * above / ranks).sum()) / hits
+    mrr = _expected_reciprocal_rank(int(n[r > 0][0]), int(r[r > 0][0]), int(before[r > 0][0]))
     recall, *recalls = (float(found[min(depth, len(found)) - 1]) / hits for depth in (DEPTH, *OTHER_DEPTHS))
     if hits == len(gains):
         return ndcg, average_precision, mrr, recall, np.nan, *recalls

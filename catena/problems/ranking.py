@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Divides cosines before the softmax over the batch's items (SimCSE, arXiv 2104.08821, uses the same).
 _TEMPERATURE = 0.05
+#: The highest relevance, a grade whose gain is 2^relevance - 1.
+_HIGHEST = 100
 
 
 class Ranking(Problem):
@@ -57,7 +59,7 @@ class Ranking(Problem):
         for value in values:
             number = _number((names or {}).get(value, value))
             read.append("" if number is None else f"{number:g}")
-            reasons.append("" if number is not None else "relevance is no number of 0 or more")
+            reasons.append("" if number is not None else f"relevance is no number from 0 to {_HIGHEST}")
         return read, reasons
 
     def classes(self, targets: pd.Series) -> pd.Series | None:
@@ -185,6 +187,10 @@ class Ranking(Problem):
             return logits.sum() * 0.0
         return functional.cross_entropy(scores, wanted, label_smoothing=label_smoothing)
 
+    def weight(self, labels: torch.Tensor) -> int:
+        """With two towers only relevant pairs ask for something."""
+        return int((labels[:, 0] >= self.settings.relevant_from).sum()) if self.towers else len(labels)
+
     # -- predictions ------------------------------------------------------------------------------
 
     def predictions(
@@ -254,7 +260,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= _HIGHEST else None
 
 
 def _key(text: str) -> int:

@@ -19,6 +19,7 @@ from catena.evaluation.baselines import (
     tfidf,
 )
 from catena.evaluation.classes import ClassEvaluation
+from catena.evaluation.ranked_lists import RankedListEvaluation
 from tests.tiny_project import write_backbone, write_records
 
 CLASSES = ClassEvaluation()
@@ -101,6 +102,23 @@ def test_predictions_are_kept_until_the_data_change_and_made_again_when_damaged(
     fewer = BaselineData(data.train.iloc[1:], data.test, data.backbone, 32, 1)
     baseline_predictions(fewer, CLASSES, names, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_popularity_is_made_again_when_another_relevance_counts(data: BaselineData, tmp_path: Path) -> None:
+    train = pd.DataFrame({"query": list("abab"), "item": list("xxyy"), "relevance": ["1", "1", "2", "2"]})
+    pairs = BaselineData(train, train, data.backbone, 32, seed=1, columns=("query", "item", "relevance"))
+    said = [
+        baseline_predictions(pairs, RankedListEvaluation(limit), ["popularity"], tmp_path)
+        for limit in (1.0, 2.0)
+    ]
+    assert said[0]["baseline:popularity"].astype(float).nunique() == 1
+    assert said[1]["baseline:popularity"].astype(float).nunique() == 2
+
+
+def test_texts_without_a_word_are_told_apart_by_their_characters(data: BaselineData) -> None:
+    signs = pd.DataFrame({"text": ["!!! ???", "... ---"] * 10, "label": ["loud", "calm"] * 10})
+    predicted, _ = tfidf(BaselineData(signs, signs[:2], data.backbone, 32, 1))
+    assert predicted.tolist() == ["loud", "calm"]
 
 
 def test_without_baselines_there_are_no_columns(data: BaselineData, tmp_path: Path) -> None:

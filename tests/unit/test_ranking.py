@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_equal_scores_earn_what_a_random_order_would() -> None:
     assert found.ndcg[0] == pytest.approx(np.mean([1 / np.log2(rank + 1) for rank in (1, 2, 3, 4)]))
 
 
+@pytest.mark.parametrize(
+    ("scores", "relevance"),
+    [
+        ([1, 1], [1, 0]),
+        ([2, 1, 1, 1, 0], [0, 1, 0, 1, 1]),
+        ([3, 3, 2, 1, 1, 1], [0, 0, 1, 1, 1, 0]),
+        ([1] * 6, [1, 1, 1, 1, 0, 0]),
+        ([1, 1, 0], [1, 1, 0]),
+    ],
+)
+def test_ties_are_worth_the_mean_over_all_their_orders(scores: list[int], relevance: list[int]) -> None:
+    found = list_scores(np.zeros(len(scores)), np.array(scores, float), np.array(relevance, float), 1.0)
+    precisions, ranks = [], []
+    for order in itertools.permutations(range(len(scores))):
+        if any(scores[a] < scores[b] for a, b in itertools.pairwise(order)):
+            continue
+        right = np.array(relevance)[list(order)]
+        at = np.flatnonzero(right) + 1
+        precisions.append(np.mean(np.cumsum(right)[at - 1] / at))
+        ranks.append(1 / at[0])
+    assert found.average_precision[0] == pytest.approx(np.mean(precisions))
+    assert found.mrr[0] == pytest.approx(np.mean(ranks))
+
+
 def records(**columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values, dtype="str") for name, values in columns.items()})
 
@@ -95,6 +120,7 @@ def test_towers_learn_only_from_other_items_that_are_not_relevant_to_the_query_t
     third = torch.log(torch.exp(similarity[2, 2]) + torch.exp(similarity[2, 1])) - similarity[2, 2]
     assert float(problem.loss(logits, labels)) == pytest.approx(float((first + third) / 2), rel=1e-5)
     assert float(problem.loss(logits, labels * torch.tensor([0.0, 1, 1]))) == 0.0
+    assert problem.weight(labels) == 2
 
 
 def test_both_texts_of_a_pair_reach_the_towers_apart() -> None:
@@ -167,13 +193,13 @@ def test_a_list_of_one_kind_is_counted_and_named() -> None:
 def test_a_relevance_that_is_no_number_is_rejected_with_its_row(tmp_path: Path) -> None:
     settings = parse_settings(SETTINGS)
     broken = table().astype({"relevance": object})
-    broken.loc[[3, 7, 9], "relevance"] = ["much", "-1", "nan"]
+    broken.loc[[3, 5, 7, 9], "relevance"] = ["much", "2000", "-1", "nan"]
     prepared = prepare(settings, get_problem(settings.problem), write(tmp_path / "shop", broken))
     kinds = dict(zip(prepared.rejected["row"], prepared.rejected["kind"], strict=True))
     # "nan" is how a table leaves a cell empty
-    assert kinds[4] == kinds[8] == "relevance is no number of 0 or more"
+    assert kinds[4] == kinds[6] == kinds[8] == "relevance is no number from 0 to 100"
     assert 10 in kinds
-    assert len(kinds) == 3
+    assert len(kinds) == 4
 
 
 def test_popularity_tfidf_and_bm25_order_by_what_they_know() -> None:
