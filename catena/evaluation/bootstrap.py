@@ -58,7 +58,10 @@ def resampled_weights(records: int, samples: int, seed: int) -> Iterator[Floats]
 
 
 def percentile_interval(resampled: Floats, confidence: float) -> tuple[float, float]:
-    """The middle `confidence` of the resampled scores."""
+    """The middle `confidence` of the resampled scores that are defined; not a number where none is."""
+    resampled = resampled[~np.isnan(resampled)]
+    if not len(resampled):
+        return float("nan"), float("nan")
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)

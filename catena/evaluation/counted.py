@@ -153,7 +153,7 @@ class CountedEvaluation(Evaluation):
         drawn_a, drawn_b = (drawn[metric] for drawn in self._resampled(counts, plan))
         score_a, score_b = (float(self.scores(one.sum(axis=0))[metric]) for one in counts)
         differences = drawn_a - drawn_b
-        low, high = percentile_interval(differences[~np.isnan(differences)], confidence)
+        low, high = percentile_interval(differences, confidence)
         return PairedTest(
             metric=metric,
             score_a=score_a,
@@ -254,7 +254,7 @@ def _comparison(
     confidence: float,
 ) -> dict[str, Any]:
     differences = drawn[metric] - drawn_theirs[metric]
-    low, high = percentile_interval(differences[~np.isnan(differences)], confidence)
+    low, high = percentile_interval(differences, confidence)
     return {
         "metric": metric,
         "difference": float(ours[metric] - theirs[metric]),

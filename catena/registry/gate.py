@@ -5,6 +5,7 @@ Pure computation on predictions; nothing here knows MLflow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,10 @@ class Resampling:
     seed: int
 
 
+#: What the two are called that are compared.
+_RIVALS = ("challenger", "champion")
+
+
 @dataclass(frozen=True)
 class Check:
     """One condition: the figures behind it and a sentence that says how it came out."""
@@ -56,7 +61,10 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         figures = {"challenger": self.challenger, "champion": self.champion, "limit": self.limit}
-        rounded = {key: None if value is None else round(value, 6) for key, value in figures.items()}
+        rounded = {
+            key: None if value is None or math.isnan(value) else round(value, 6)
+            for key, value in figures.items()
+        }
         return {"name": self.name, "passed": self.passed, "text": self.text, **rounded}
 
 
@@ -119,10 +127,11 @@ def floors(challenger: Contender, settings: GateSettings, evaluation: Evaluation
         passed = value >= limit if higher else value <= limit
         bound = "floor" if higher else "ceiling"
         relation = "meets" if passed else "misses"
+        of = "is not defined on these records and" if math.isnan(value) else f"of {value:.4f}"
         yield Check(
             f"{bound}:{metric}",
             passed,
-            f"The test {_words(metric)} of {value:.4f} {relation} the {bound} of {limit:.4f}.",
+            f"The test {_words(metric)} {of} {relation} the {bound} of {limit:.4f}.",
             challenger=value,
             limit=limit,
         )
@@ -141,12 +150,20 @@ class _Jury:
         settings = self.settings
         deciding = settings.metric or self.evaluation.deciding
         test = self._paired(a, b, deciding)
+        undefined = [
+            who for who, score in zip(_RIVALS, (test.score_a, test.score_b), strict=True) if score != score
+        ]
+        if undefined:
+            whose = " and the ".join(undefined)
+            text = f"The {_words(deciding)} of the {whose} is not defined on these records."
+            passed = _RIVALS[0] not in undefined
+            return Check(f"paired:{deciding}", passed, text, test.score_a, test.score_b)
         better = test.gain > 0 and test.p_value < settings.significance
         worse = test.gain < 0 and test.p_value < settings.significance
         passed = better if settings.require_improvement else not worse
         how = "significantly better than" if better else "significantly worse than" if worse else "level with"
         wanted = "" if passed or worse else "; a significant improvement is required"
-        interval = f"interval {test.low:+.4f} to {test.high:+.4f}"
+        interval = "no interval" if math.isnan(test.low) else f"interval {test.low:+.4f} to {test.high:+.4f}"
         figures = f"difference {test.difference:+.4f}, {interval}, p = {test.p_value:.3f}"
         text = (
             f"The {_words(test.metric)} of {test.score_a:.4f} is {how} the champion's {test.score_b:.4f} "

@@ -10,6 +10,7 @@ import pytest
 
 from catena.errors import SettingsError
 from catena.evaluation.classes import ClassEvaluation
+from catena.evaluation.numbers import NumberEvaluation
 from catena.evaluation.slices import Slice, find_slices
 from catena.registry.gate import Contender, Decision, Resampling
 from catena.registry.gate import decide as decide_by
@@ -75,6 +76,28 @@ def test_a_floor_of_a_loss_is_a_ceiling() -> None:
     assert decide(contender(share(200)), None, settings, RESAMPLING).promoted
     decision = decide(contender(share(100)), None, settings, RESAMPLING)
     assert failed(decision.checks) == ["ceiling:log_loss"]
+
+
+def test_what_is_not_defined_meets_no_floor_and_is_worse_than_what_is() -> None:
+    def numbers(values: list[float], targets: list[float]) -> Contender:
+        table = pd.DataFrame({"target": targets, "prediction": values, "value": values}).astype("str")
+        table["value"] = values
+        return Contender("1", table.assign(id=[f"{row:x}" for row in range(len(values))]), (), 1000)
+
+    evaluation = NumberEvaluation()
+    constant = numbers([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
+    given: dict[str, Any] = {"resampling": RESAMPLING, "evaluation": evaluation}
+    (floor,) = decide_by(constant, None, GateSettings(floors={"r2": 0.0}), **given).checks
+    assert not floor.passed
+    assert floor.text == "The test R² is not defined on these records and misses the floor of 0.0000."
+    assert floor.as_dict()["challenger"] is None
+
+    collapsed, varied = (numbers(values, [1.0, 2.0, 3.0]) for values in ([2.0] * 3, [1.1, 2.2, 2.9]))
+    settings = GateSettings(metric="pearson", floors={})
+    for rivals, passed in (((collapsed, varied), False), ((varied, collapsed), True)):
+        check = decide_by(*rivals, settings, **given).checks[0]
+        assert check.passed == passed
+        assert check.text.endswith("is not defined on these records.")
 
 
 def test_an_unknown_metric_is_named_with_the_known_ones() -> None:
