@@ -88,7 +88,14 @@ def predict_file(
                 if len(usable):
                     wanted = ["row", *roles, *(name for name in keep if name in shown)]
                     told = shown.loc[usable.index, wanted].rename(columns=names)
-                    write(pd.concat([told, predictor.predict(usable)], axis=1))
+                    said = predictor.predict(usable)
+                    told_of = [*told, *said]
+                    if twice := [name for name in told_of if told_of.count(name) > 1]:
+                        raise DataError(
+                            f"{source.name} has a column `{twice[0]}`, and so has what is written; "
+                            "give it another name, or do not keep it."
+                        )
+                    write(pd.concat([told, said], axis=1))
                 predicted += len(usable)
                 on_progress(len(records))
         if not predicted:

@@ -10,6 +10,9 @@ from catena.evaluation.baselines import chosen_baselines
 from catena.problems import Problem, get_problem
 from catena.settings import Settings, TrainingSettings
 
+#: Columns that prepared and predicted records have beside their own.
+_ADDED = frozenset({"id", "part", "source", "row", "augmented", "n_tokens", "truncated"})
+
 
 def check_names(settings: Settings) -> None:
     """Raise `SettingsError` for a name that the problem, or the problem of a tail, does not know."""
@@ -18,6 +21,7 @@ def check_names(settings: Settings) -> None:
         problem = get_problem(own.problem)
         evaluation = problem.evaluation()
         chosen_baselines(evaluation, own.evaluation.baselines)
+        _check_kept(own, problem)
         for metric in filter(None, (own.gate.metric, *(own.gate.floors or {}))):
             try:
                 evaluation.check_metric(metric)
@@ -26,6 +30,19 @@ def check_names(settings: Settings) -> None:
         if not tails:
             validation_metric(own.training, problem)
             check_class_weights(own.training, problem)
+
+
+def _check_kept(settings: Settings, problem: Problem) -> None:
+    """Raise `SettingsError` where a column to be kept has the name of one that Catena itself adds."""
+    columns = settings.data.columns
+    roles = {role for role in (*problem.input_roles, problem.target_role) if columns.get(role) != role}
+    taken = _ADDED | roles | {name for name, _ in problem.output_columns(())}
+    for name in settings.data.keep:
+        if name in taken or name.startswith("p:"):
+            raise SettingsError(
+                f"`data.keep` names the column {name}, and records have another of this name, which Catena "
+                "adds; give it another name in the file, or leave it out."
+            )
 
 
 def validation_metric(settings: TrainingSettings, problem: Problem) -> str:

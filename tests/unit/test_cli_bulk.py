@@ -57,6 +57,18 @@ def test_all_output_formats_hold_the_same_predictions_in_the_order_of_the_input(
         assert list(table["confidence"]) == pytest.approx(list(expected["confidence"]), abs=1e-6)
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("name", ["prediction", "row"])
+def test_a_column_that_would_be_there_twice_is_named(
+    predictor: Predictor, tmp_path: Path, ending: str, name: str
+) -> None:
+    source = tmp_path / "in.csv"
+    pd.DataFrame({"body": TEXTS, name: "old"}).to_csv(source, index=False)
+    with pytest.raises(DataError, match=rf"in\.csv has a column `{name}`, and so has what is written"):
+        predict_file(predictor, source, tmp_path / f"out.{ending}", settings(), keep=[name])
+    assert not (tmp_path / f"out.{ending}").exists()
+
+
 def test_inputs_may_be_gzipped_json_lines_or_parquet(predictor: Predictor, tmp_path: Path) -> None:
     lines = "".join(json.dumps({"body": text}) + "\n" for text in TEXTS)
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(lines.encode()))

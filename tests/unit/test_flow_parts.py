@@ -186,6 +186,11 @@ def test_all_groups_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
         ),
         ({"training": {"metric": "accuracy"}}, "`training.metric` accuracy is not one of ndcg, auc, mrr"),
         (
+            {"data": {"name": "x", "keep": ["year", "id"]}},
+            "`data.keep` names the column id, and records have",
+        ),
+        ({"data": {"name": "x", "keep": ["score"]}}, "`data.keep` names the column score"),
+        (
             {"training": {"class_weights": "balanced"}},
             "`training.class_weights` says nothing to the problem rank",
         ),
