@@ -205,5 +205,6 @@ def _character_counts(said: str, there: str) -> list[int]:
     for order in range(1, _CHARACTERS + 1):
         written = Counter(ours[at : at + order] for at in range(len(ours) - order + 1))
         wanted = Counter(theirs[at : at + order] for at in range(len(theirs) - order + 1))
-        counts += [(written & wanted).total(), written.total(), wanted.total()]
+        # as sacreBLEU, which counts nothing as written where nothing of this length is there
+        counts += [(written & wanted).total(), written.total() if wanted else 0, wanted.total()]
     return counts

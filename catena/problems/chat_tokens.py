@@ -208,7 +208,8 @@ def fitted(found: Tokens, total: int, max_length: int, tokenizer: PreTrainedToke
     if len(given) + len(wanted) <= max_length:
         return Tokens(given, learned, wanted, found.written_bytes, total)
     keep = _room(found, max_length)
-    given, learned = given[-keep:], learned[-keep:]
+    # nothing stands before the first token that is kept, so that it is not judged
+    given, learned = given[-keep:], [0, *learned[-keep:][1:]]
     wanted = wanted[: max_length - len(given)]
     kept = [token for token, one in zip(given, learned, strict=True) if one]
     size = sum(len(tokenizer.decode(part, skip_special_tokens=True).encode()) for part in (kept, wanted))

@@ -10,7 +10,7 @@ import pytest
 
 from catena.errors import ModelError
 from catena.problems import get_problem
-from catena.problems.chat_tokens import ChatTokens
+from catena.problems.chat_tokens import ChatTokens, text_tokens
 from catena.settings import ProblemSettings, TokenizationSettings
 from tests.tiny_language_model import tiny_tokenizer
 
@@ -155,3 +155,16 @@ def test_without_a_response_there_is_nothing_to_learn(tokenizer: Any) -> None:
     records = pd.DataFrame({"prompt": ["hello", json.dumps(TURNS)]})
     features = problem.encode(records, tokenizer, TokenizationSettings(max_length=128), ())
     assert set(features) == {"input_ids", "n_tokens"}
+
+
+def test_of_a_text_that_is_cut_off_the_first_token_is_not_judged_and_its_bytes_do_not_count(
+    tokenizer: Any,
+) -> None:
+    found = text_tokens(tokenizer, "abcdefghij", "klm", True, 8)
+    assert len(found.given) + len(found.wanted) == 8
+    assert found.learned[0] == 0
+    judged = decoded(tokenizer, found.given, found.learned) + tokenizer.decode(
+        found.wanted, skip_special_tokens=True
+    )
+    assert found.written_bytes == len(judged)
+    assert sum(found.learned) == len(found.given) - 1

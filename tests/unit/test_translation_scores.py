@@ -62,6 +62,7 @@ def test_scores_of_a_corpus_are_those_of_sacrebleu(likeness: float, tokenizer: s
         ("Katze", "Ein Hund läuft ."),
         ("Ein Hund läuft .", "Ein Hund läuft ."),
         ("Ein Hund", "Ein Hund läuft über die Wiese ."),
+        ("Guten Tag zusammen", "Hi"),
         ("Ein Hund über Wiese die läuft .", "Ein Hund läuft über die Wiese ."),
     ],
 )
@@ -72,6 +73,13 @@ def test_scores_of_one_sentence_are_those_of_sacrebleu_even_where_nothing_is_rig
     found = TranslationEvaluation().values(table, PLAN)
     assert found["bleu"] == pytest.approx(BLEU().corpus_score([said], [[there]]).score, abs=1e-9)
     assert found["chrf"] == pytest.approx(CHRF().corpus_score([said], [[there]]).score, abs=1e-9)
+
+
+def test_references_that_are_shorter_than_an_n_gram_count_as_sacrebleu_has_it() -> None:
+    said, there = ["Guten Tag zusammen", "Ein Hund läuft ."], ["Hi", "Ein Hund läuft"]
+    table = pairs(2, 1.0).assign(prediction=said, translation=there)
+    found = TranslationEvaluation().values(table, PLAN)
+    assert found["chrf"] == pytest.approx(CHRF().corpus_score(said, [there]).score, abs=1e-9)
 
 
 def test_the_report_says_how_the_scores_were_computed_and_breaks_them_down_by_length() -> None:
