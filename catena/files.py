@@ -46,6 +46,12 @@ def _errno(error: OSError | SafetensorError) -> int:
     return int(found.group(1)) if found else 0
 
 
+def _on_disk(file: Path) -> None:
+    """Wait until what was written to `file` would outlive a power cut."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 @contextmanager
 def complete_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` when the block succeeds.
@@ -59,8 +65,7 @@ def complete_file(target: Path) -> Iterator[Path]:
         partial = Path(name)
         try:
             yield partial
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
+            _on_disk(partial)
             partial.chmod(0o644)
             partial.replace(target)
         finally:
@@ -81,6 +86,8 @@ def complete_folder(target: Path) -> Iterator[Path]:
             yield partial
             partial.chmod(0o755)
             for file in partial.rglob("*"):
+                if file.is_file():
+                    _on_disk(file)
                 file.chmod(0o755 if file.is_dir() else 0o644)
             if target.exists():
                 target.replace(old)

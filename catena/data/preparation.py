@@ -218,7 +218,7 @@ class Preparation:
             self.split_off,
             chosen.min_records_per_class,
             texts.loc[classes.index],
-            chosen.split_seed,
+            None if chosen.split == "order" else chosen.split_seed,
             fractions,
             self._problem.fewest_classes,
         )

@@ -75,7 +75,7 @@ def check_classes(
     split_off: Sequence[str],
     minimum: int,
     texts: pd.Series,
-    seed: int,
+    seed: int | None,
     fractions: dict[str, float],
     fewest: int = 2,
 ) -> list[str]:
@@ -110,7 +110,9 @@ def check_classes(
             warnings.append(f"the {part} file has no records of {_listed(lacking)}")
             continue
         total = int((labels == lacking[0]).sum())
-        better = _seed_that_fits(texts, labels, split_off, fractions, minimum, seed)
+        better = None
+        if seed is not None:
+            better = _seed_that_fits(texts, labels, split_off, fractions, minimum, seed)
         advice = (
             f"`preparation.split_seed: {better}` gives every class a share, or add records"
             if better is not None

@@ -149,9 +149,13 @@ class Multilabel(Problem):
         )
 
     def balanced_weights(self, labels: Any, classes: int) -> list[float]:
-        """Records without the class for each that has it, so that both sides weigh the same."""
+        """Records without the class for each that has it, so that both sides weigh the same.
+
+        1 where all have it, since a class without weight would not be learned.
+        """
         having = np.sum(labels, axis=0, dtype=np.int64)
-        return [float(weight) for weight in (len(labels) - having) / np.maximum(having, 1)]
+        lacking = np.where(having == len(labels), having, len(labels) - having)
+        return [float(weight) for weight in lacking / np.maximum(having, 1)]
 
     # -- predictions -------------------------------------------------------------------------
 

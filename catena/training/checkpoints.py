@@ -108,7 +108,7 @@ def restore_random_states(checkpoint: Path) -> None:
     content = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["random"]
     tensors = load_file(checkpoint / "random.safetensors")
     torch.set_rng_state(tensors["torch"])
-    for index in range(content["cuda"]):
+    for index in range(min(content["cuda"], torch.cuda.device_count())):
         torch.cuda.set_rng_state(tensors[f"cuda.{index}"], index)
     version, internal, gauss = content["python"]
     random.setstate((version, tuple(internal), gauss))

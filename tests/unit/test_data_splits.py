@@ -82,6 +82,8 @@ def test_a_class_that_misses_a_part_is_named_with_a_split_seed_that_works() -> N
             break
     with pytest.raises(DataError, match=r"Class 'rare' \(8 records\) is too small for its share") as caught:
         check_classes(labels, parts, ["test", "validation"], 3, texts, seed, fractions)
+    with pytest.raises(DataError, match="none of it: add records, merge"):  # where no seed has a say
+        check_classes(labels, parts, ["test", "validation"], 3, texts, None, fractions)
     better = int(str(caught.value).split("split_seed: ")[1].split("`")[0])
     parts = pd.Series(assign_parts(texts, better, 0.1, 0.1), dtype="str")
     assert check_classes(labels, parts, ["test", "validation"], 3, texts, better, fractions) == []

@@ -191,6 +191,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy_over_records_and_classes() ->
 def test_balanced_weights_give_both_answers_the_same_weight() -> None:
     there = [np.array(row, np.int8) for row in ([1, 0], [0, 0], [1, 1], [1, 0])]
     assert problem().balanced_weights(there, 2) == pytest.approx([1 / 3, 3.0])
+    assert problem().balanced_weights([[1, 0], [1, 1]], 2) == [1.0, 1.0]  # the first is there always
 
 
 def test_a_class_is_said_from_the_threshold_on_and_confidence_is_that_of_the_least_sure_decision() -> None:
