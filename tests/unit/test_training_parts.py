@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from catena.methods import Surroundings, get_method
 from catena.problems import HeadSpec, get_problem
 from catena.settings import MethodSettings, ProblemSettings, TrainingSettings
 from catena.training.averaging import WeightAverage
-from catena.training.checkpoints import load_checkpoint, save_checkpoint
+from catena.training.checkpoints import load_checkpoint, restore_random_states, save_checkpoint
 from catena.training.devices import choose_device
 from catena.training.embedding import embed_texts
 from catena.training.engine import Engine
@@ -107,6 +108,24 @@ def test_every_optimiser_lowers_the_loss_and_survives_a_checkpoint(
     model, chosen, schedule = start()
     load_checkpoint(saved, model=model, optimizer=chosen, schedule=schedule, scaler=None)
     assert [step(model, chosen, schedule) for _ in range(3)] == straight
+
+
+def test_random_states_of_chips_that_are_not_here_are_left_out(backbone: Path, tmp_path: Path) -> None:
+    settings = TrainingSettings()
+    model = build(backbone)
+    chosen = build_optimizer(model, settings)
+    saved = save_checkpoint(
+        tmp_path, 1, model=model, optimizer=chosen, schedule=build_schedule(chosen, settings, 2, True),
+        scaler=None, state={}, texts={},
+    )  # fmt: skip
+    wanted = torch.rand(3)
+    state = json.loads((saved / "state.json").read_text())
+    state["random"]["cuda"] = 64  # as on a machine with as many
+    (saved / "state.json").write_text(json.dumps(state))
+    if torch.cuda.is_available():
+        pytest.skip("the states would have to be those of the chips that are here")
+    restore_random_states(saved)
+    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_biases_and_norms_are_not_decayed(backbone: Path) -> None:
