@@ -36,6 +36,30 @@ def trial_inputs(model: PreTrainedModel, head: str, length: int) -> dict[str, An
 
 
 @torch.no_grad()
+def check_shared_rows(model: PreTrainedModel) -> None:
+    """Raise `SettingsError` where a token sees another record that shares its row (`training.packing`).
+
+    Networks of transformers can tell records apart by positions that begin anew, but not all of them do.
+    """
+    training = model.training
+    model.eval()
+    ids = torch.tensor([[1, 2, 3, 4, 5], [1, 3, 3, 4, 5]], device=model.device)
+    positions = torch.tensor([[0, 1, 2, 0, 1]] * 2, device=model.device)
+    try:
+        first, second = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, 3:]
+        apart = torch.equal(first, second)
+    except (RuntimeError, TypeError, ValueError):
+        apart = False
+    finally:
+        model.train(training)
+    if not apart:
+        raise SettingsError(
+            f"`training.packing` is not there for networks such as this one ({model.config.model_type}), "
+            "whose tokens would see other records in their row; leave it off."
+        )
+
+
+@torch.no_grad()
 def try_out(model: PreTrainedModel, head: str, unfit: SettingsError, length: int = 8) -> None:
     """Run a network once; raise `unfit` where it cannot."""
     training = model.training

@@ -23,6 +23,7 @@ from catena.errors import SettingsError
 from catena.files import complete_folder
 from catena.known_names import check_class_weights
 from catena.methods import Method, Surroundings, get_method
+from catena.methods.trial import check_shared_rows
 from catena.model_folder import read_card, write_card
 from catena.problems import Problem, get_problem
 from catena.settings import CompressionSettings, Settings, TrainingSettings
@@ -184,6 +185,8 @@ def finetune(
         max_length=settings.tokenization.max_length,
     )
     model = method.prepare(network, around)
+    if training.packing:
+        check_shared_rows(model)
     # before what was inserted becomes part of other weights
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     weights = sum(weight.numel() for weight in model.parameters())
