@@ -185,7 +185,14 @@ class Ranking(Problem):
         wanted = torch.arange(len(labels), device=logits.device)[relevant]
         if not len(wanted):
             return logits.sum() * 0.0
-        return functional.cross_entropy(scores, wanted, label_smoothing=label_smoothing)
+        chances = torch.log_softmax(scores, dim=1)
+        right_ones = chances.gather(1, wanted.unsqueeze(1)).mean()
+        if not label_smoothing:
+            return -right_ones
+        # what is hidden has no share in what is smoothed
+        open_ones = ~hidden[relevant]
+        even = (chances.masked_fill(~open_ones, 0.0).sum(dim=1) / open_ones.sum(dim=1)).mean()
+        return -(1 - label_smoothing) * right_ones - label_smoothing * even
 
     def weight(self, labels: torch.Tensor) -> int:
         """With two towers only relevant pairs ask for something."""

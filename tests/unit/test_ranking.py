@@ -121,6 +121,12 @@ def test_towers_learn_only_from_other_items_that_are_not_relevant_to_the_query_t
     assert float(problem.loss(logits, labels)) == pytest.approx(float((first + third) / 2), rel=1e-5)
     assert float(problem.loss(logits, labels * torch.tensor([0.0, 1, 1]))) == 0.0
     assert problem.weight(labels) == 2
+    # smoothed over what is no other right answer: of the first query two columns, of the third two
+    chances = [torch.log_softmax(similarity[row, [0, 1] if row == 0 else [1, 2]], 0) for row in (0, 2)]
+    right = (chances[0][0] + chances[1][1]) / 2
+    even = (chances[0].mean() + chances[1].mean()) / 2
+    smoothed = problem.loss(logits, labels, label_smoothing=0.2)
+    assert float(smoothed) == pytest.approx(float(-0.8 * right - 0.2 * even), rel=1e-5)
 
 
 def test_both_texts_of_a_pair_reach_the_towers_apart() -> None:
