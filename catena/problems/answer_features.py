@@ -69,8 +69,7 @@ def answer_features(
         sides = np.array([-1 if side is None else side for side in encoding.sequence_ids])
         places = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         inside = (sides == 1) & (places[:, 0] < places[:, 1])
-        starts = np.where(inside, places[:, 0], -1)
-        ends = np.where(inside, places[:, 1], -1)
+        starts, ends = _within(contexts[other], places, inside)
         before = seen.get(at)
         fresh = len(sides) if before is None else int((starts >= before).sum())
         seen[at] = max(int(ends.max(initial=-1)), before or 0)
@@ -91,6 +90,21 @@ def answer_features(
         for name in names:
             features[name].append(row[name])
     return features
+
+
+def _within(context: str, places: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tokens `inside` of the passage begin and end, without white space around; -1 for others.
+
+    Some tokenizers count the space before a word as part of its first token.
+    """
+    starts, ends = np.where(inside, places[:, 0], -1), np.where(inside, places[:, 1], -1)
+    for token in np.flatnonzero(inside).tolist():
+        start, end = int(starts[token]), int(ends[token])
+        if context[start].isspace() or context[end - 1].isspace():
+            text = context[start:end]
+            begun = start + len(text) - len(text.lstrip())
+            starts[token], ends[token] = (begun, begun + len(text.strip())) if text.strip() else (-1, -1)
+    return starts, ends
 
 
 def _cut(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, most: int) -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from catena.problems.base import Measured
-
-#: Starts and ends that are combined in each window.
-_BEST = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def best_spans(
         ends = np.asarray(features["char_ends"][at])
         scores = token_scores(np.asarray(outputs[at]), starts >= 0)
         nothing[record] = min(nothing[record], float(scores[0].sum()))
-        found = max(span_candidates(scores, starts >= 0, most_tokens), default=None)
+        found = best_span(scores, starts >= 0, most_tokens)
         if found is not None and found[0] > spans[record][0]:
             spans[record] = found[0], int(starts[found[1]]), int(ends[found[2]])
     return [
@@ -61,16 +58,16 @@ def token_scores(logits: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def span_candidates(
-    scores: np.ndarray, inside: np.ndarray, most_tokens: int
-) -> Iterator[tuple[float, int, int]]:
-    """Spans of up to `most_tokens` tokens from the best starts and ends: log probability, first, last."""
-    tokens = np.flatnonzero(inside)
-    firsts, lasts = (tokens[np.argsort(-scores[tokens, side], kind="stable")[:_BEST]] for side in (0, 1))
-    for first in firsts.tolist():
-        for last in lasts.tolist():
-            if first <= last < first + most_tokens:
-                yield float(scores[first, 0] + scores[last, 1]), first, last
+def best_span(scores: np.ndarray, inside: np.ndarray, most_tokens: int) -> tuple[float, int, int] | None:
+    """The likeliest span of up to `most_tokens` tokens `inside`: log probability, first token, last token."""
+    firsts, lasts = (np.where(inside, scores[:, side], -np.inf) for side in (0, 1))
+    best: tuple[float, int, int] | None = None
+    for more in range(min(most_tokens, len(inside))):
+        together = firsts[: len(firsts) - more] + lasts[more:]
+        at = int(together.argmax())
+        if np.isfinite(together[at]) and (best is None or together[at] > best[0]):
+            best = float(together[at]), at, at + more
+    return best
 
 
 def token_overlap(said: tuple[int, int], truth: Sequence[tuple[int, int]]) -> float:

@@ -14,7 +14,7 @@ from catena.data.alignment import Alignment, align
 from catena.errors import SettingsError
 from catena.problems.answer_claims import answer_claim, answered_as
 from catena.problems.answer_features import ALLOWED, ENDS, STARTS, answer_features
-from catena.problems.answer_spans import Found, best_spans, span_candidates, token_overlap, token_scores
+from catena.problems.answer_spans import Found, best_span, best_spans, token_overlap, token_scores
 from catena.problems.answers import canonical, from_canonical, read_answers, spans_as_text
 from catena.problems.base import HeadSpec, Measured, Outputs, Problem
 from catena.problems.claims import Claim, Row, without_classes
@@ -296,9 +296,7 @@ class Answering(Problem):
             inside = (bits & ALLOWED) > 0
             inside[0] = False
             scores = token_scores(np.asarray(logits), inside)
-            score, *said = max(
-                span_candidates(scores, inside, self.settings.max_answer_tokens), default=(-np.inf, 0, 0)
-            )
+            score, *said = best_span(scores, inside, self.settings.max_answer_tokens) or (-np.inf, 0, 0)
             starts, ends = (np.flatnonzero(bits & bit) for bit in (STARTS, ENDS))
             truth = [(int(start), int(ends[ends >= start].min(initial=len(bits)))) for start in starts]
             if scores[0].sum() > score:

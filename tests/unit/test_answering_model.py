@@ -15,10 +15,11 @@ from catena.data.cleaning import Cleaner
 from catena.errors import SettingsError
 from catena.problems import get_problem
 from catena.problems.answer_features import ALLOWED, ENDS, STARTS, answer_features
-from catena.problems.answer_spans import best_spans, span_candidates, token_overlap, token_scores
+from catena.problems.answer_spans import best_span, best_spans, token_overlap, token_scores
 from catena.problems.answering import ANSWER, NO_ANSWER
 from catena.problems.answers import canonical, from_canonical
 from catena.settings import ProblemSettings, TokenizationSettings
+from tests.tiny_language_model import tiny_tokenizer
 from tests.tiny_project import write_backbone
 
 CONTEXT = "wheat and maize and barley in silo of crew that said vessel port cargo dock hull"
@@ -149,9 +150,32 @@ def test_the_best_span_is_found_among_all_that_are_allowed() -> None:
     for _ in range(20):
         scores = token_scores(chance.normal(size=(13, 2)), inside)
         assert np.exp(scores[inside | (np.arange(13) == 0)]).sum(axis=0) == pytest.approx([1, 1])
-        best = max(span_candidates(scores, inside, 4))
+        best = best_span(scores, inside, 4)
+        assert best is not None
         spans = [(first, last) for first in range(3, 12) for last in range(first, min(first + 4, 12))]
         assert best[0] == pytest.approx(max(scores[first, 0] + scores[last, 1] for first, last in spans))
+
+
+def test_a_span_is_found_where_all_good_ends_lie_before_all_good_starts() -> None:
+    inside = np.array([False, *[True] * 60])
+    scores = np.zeros((61, 2))
+    scores[31:, 0], scores[1:31, 1] = 5.0, 5.0
+    assert best_span(token_scores(scores, inside), inside, 4) is not None
+    assert best_span(token_scores(scores, inside), np.zeros(61, bool), 4) is None
+
+
+def test_the_space_before_a_word_is_no_part_of_an_answer() -> None:
+    tokenizer = tiny_tokenizer(template=None)
+    context = "and of grass? green.  two words"
+    answer = canonical([(context.index("green"), "green")])
+    found = answer_features(["of grass?"], [context], [answer], tokenizer, 96, 8, True)
+    starts, ends, labels = (found[name][0] for name in ("char_starts", "char_ends", "labels"))
+    first = next(at for at, bits in enumerate(labels) if bits & STARTS)
+    last = next(at for at, bits in enumerate(labels) if bits & ENDS)
+    assert context[starts[first] : ends[last]] == "green"
+    texts = [context[start:end] for start, end in zip(starts, ends, strict=True) if start >= 0]
+    assert all(text == text.strip() != "" for text in texts)
+    assert "".join(texts) == context.replace(" ", "")
 
 
 def test_spans_are_compared_over_windows_and_the_least_sure_silence_counts() -> None:
