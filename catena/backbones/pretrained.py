@@ -132,8 +132,8 @@ class Pretrained(Backbone):
 
             set_dropout(config, dropout)
             return self._read(PixelClassifier.around, folder, config)
-        if config.pad_token_id is None:
-            config.pad_token_id = self.tokenizer(folder).pad_token_id
+        # texts are padded by the tokenizer, and the network must know padding when it sees it
+        config.pad_token_id = self.tokenizer(folder).pad_token_id
         set_dropout(config, dropout)
         if head.kind in (TOKENS, CHAIN):
             from catena.backbones.tagger import TokenTagger, chain_labels

@@ -59,7 +59,7 @@ def write_texts(
         for rows in plan_inference(lengths, batch_tokens=budget, batch_size=size):
             batch = _batch([input_ids[row] for row in rows], model, int(tokenizer.pad_token_id))
             begun = 1 if model.config.is_encoder_decoder else int(batch["input_ids"].shape[1])
-            limits = [_most_tokens(model, settings, int(lengths[row]), begun) for row in rows]
+            limits = [_most_tokens(model, settings, int(lengths[row])) for row in rows]
             config = generation_config(model, tokenizer, settings, max(limits))
             with device.autocast:
                 written = model.generate(
@@ -130,12 +130,13 @@ class _EndAt(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
-def _most_tokens(model: PreTrainedModel, settings: DecodingSettings, length: int, begun: int) -> int:
-    """How many tokens may be written for an input of `length` tokens."""
+def _most_tokens(model: PreTrainedModel, settings: DecodingSettings, length: int) -> int:
+    """How many tokens may be written for an input of `length` tokens, whatever stands beside it."""
     most = settings.max_new_tokens
     if settings.max_length_ratio is not None:
         most = min(most, int(settings.max_length_ratio * length) + _MORE)
     room = _positions(model)
+    begun = 1 if model.config.is_encoder_decoder else length
     return max(most if room is None else min(most, room - begun), 1)
 
 

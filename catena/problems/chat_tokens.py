@@ -44,7 +44,8 @@ class ChatTokens:
         self._tokenizer = tokenizer
         self._template: str | None = None if tokenizer.chat_template else PLAIN_TEMPLATE
         self._max_length = max_length
-        self._special = [token for token in tokenizer.all_special_tokens if token]
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = [token for token in {*tokenizer.all_special_tokens, *added} if token]
         if tokenizer.eos_token is None:
             raise ModelError("The tokenizer has no token that ends an answer (eos_token).")
 

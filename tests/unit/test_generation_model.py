@@ -10,10 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import OPTConfig, OPTForCausalLM
 
+from catena.decoding.writing import write_texts
+from catena.errors import SettingsError
+from catena.methods.trial import check_shared_rows
 from catena.problems import get_problem
 from catena.settings import DecodingSettings, TokenizationSettings, parse_settings
 from catena.training.batches import plan_training
+from catena.training.devices import choose_device
 from catena.training.inputs import network_inputs
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
 
@@ -36,6 +41,19 @@ def rows(tokenizer: Any, pairs: Any = PAIRS) -> list[dict[str, Any]]:
     records = pd.DataFrame({"prompt": turns, "response": [response for _, response in pairs]})
     features = PROBLEM.encode(records, tokenizer, TokenizationSettings(max_length=128), ())
     return [{name: values[at] for name, values in features.items()} for at in range(len(records))]
+
+
+def test_networks_whose_tokens_would_see_other_records_do_not_share_rows(tokenizer: Any) -> None:
+    for kind in ("llama", "gpt2"):
+        check_shared_rows(tiny_network(tokenizer, kind))
+    leaking = OPTForCausalLM(
+        OPTConfig(
+            vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16,
+            max_position_embeddings=32, word_embed_proj_dim=16,
+        )
+    )  # fmt: skip
+    with pytest.raises(SettingsError, match=r"packing` is not there for networks such as this one \(opt\)"):
+        check_shared_rows(leaking)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -166,7 +184,6 @@ def test_packing_fills_rows_with_no_more_than_their_width() -> None:
 
 
 def test_training_max_length_is_refused_for_generation() -> None:
-    from catena.errors import SettingsError
 
     with pytest.raises(
         SettingsError, match=r"`training\.max_length` would cut off what is read in generation"
@@ -175,9 +192,19 @@ def test_training_max_length_is_refused_for_generation() -> None:
 
 
 def test_packing_is_refused_where_records_cannot_share_rows() -> None:
-    from catena.errors import SettingsError
     from catena.settings import TrainingSettings
     from catena.training.finetune import plan_for
 
     with pytest.raises(SettingsError, match=r"`training\.packing` is not there for this problem"):
         plan_for(None, TrainingSettings(packing=True), 0)  # type: ignore[arg-type]
+
+
+def test_how_much_may_be_written_depends_on_no_other_text(tokenizer: Any) -> None:
+    model = tiny_network(tokenizer)
+    model.config.max_position_embeddings = 24
+    model.generation_config.eos_token_id = None  # so that nothing ends before it must
+    settings = DecodingSettings(max_new_tokens=100)
+    device = choose_device("cpu", "float32")
+    alone = write_texts(model, tokenizer, [[5, 6]], settings, device)
+    beside = write_texts(model, tokenizer, [[5, 6], list(range(5, 25))], settings, device)
+    assert [alone.tokens[0], *beside.tokens] == [22, 22, 4]
