@@ -20,8 +20,9 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 #: The largest document, in bytes.
 _LARGEST = 64 << 20
 #: Ends of sentences after which no space is written.
-_WIDE_ENDS = "。！？"
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")
+_WIDE_END = re.compile(r"[。！？][」』”’）]*$")
+#: Quotes and brackets that close after the end belong to the sentence.
+_SENTENCE = re.compile(r".+?(?:[.!?][\"'”’»)\]]*(?=\s|$)|[。！？][」』”’）]*|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def _document(file: Path, name: str, words: int) -> Iterator[Passage]:
 
 def _divided(section: Section, most: int) -> Iterator[str]:
     """Whole sentences up to `most` words; each passage after the first begins with the last sentence."""
-    sentences = [
-        part for one in _SENTENCE_END.split(section.text) for part in _cut(_plain(one), most) if part
-    ]
+    sentences = [part for one in _SENTENCE.findall(section.text) for part in _cut(_plain(one), most) if part]
     taken: list[str] = []
     size = fresh = 0
     for sentence in sentences:
@@ -162,7 +161,7 @@ def _words(text: str) -> int:
 def _together(sentences: list[str]) -> str:
     text = sentences[0]
     for sentence in sentences[1:]:
-        text = text + sentence if text[-1] in _WIDE_ENDS else joined(text, sentence)
+        text = text + sentence if _WIDE_END.search(text) else joined(text, sentence)
     return text
 
 

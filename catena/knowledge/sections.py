@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
@@ -23,6 +24,8 @@ _BULLET = re.compile(r"\s*[-*+]\s+")
 #: A number that may stand before an item of a list; a year at the beginning of a line is none.
 _NUMBER = re.compile(r"\s*\d{1,3}\.\s+")
 _FENCE = re.compile(r"\s*(```|~~~)")
+#: How settings of a page begin, in YAML.
+_SETTING = re.compile(r"[A-Za-z_][\w-]*\s*:(\s|$)")
 #: Elements of HTML that end a paragraph, and those whose content is no text.
 _BLOCKS = frozenset(
     (
@@ -83,7 +86,9 @@ def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
     listed, inside = True, False
     # Whether the line above is a paragraph of its own so far, which can still become a heading.
     alone = False
-    for number, line in enumerate(text.splitlines(), 1):
+    written = text.splitlines()
+    front = _front_matter(written)
+    for number, line in enumerate(written[front:], front + 1):
         if _FENCE.match(line):
             fenced = not fenced
             listed, inside, alone = True, False, False
@@ -111,6 +116,14 @@ def _markdown_lines(text: str) -> list[tuple[int, int, str]]:
         inside = bool(mark) or (inside and bool(rest.strip()))
         listed = inside or not rest.strip()
     return lines
+
+
+def _front_matter(lines: Sequence[str]) -> int:
+    """How many lines at the beginning are settings of the page in YAML, between two lines of hyphens."""
+    if len(lines) < 2 or lines[0].strip() != "---" or not _SETTING.match(lines[1]):
+        return 0
+    ends = (number for number, line in enumerate(lines[1:], 2) if line.strip() in ("---", "..."))
+    return next(ends, 0)
 
 
 def _without_marks(line: str) -> str:

@@ -70,6 +70,13 @@ def test_long_sections_are_divided_at_sentences_that_overlap_by_one(tmp_path: Pa
         assert any(f"number {n} has these seven words." in one.text for one in found)
 
 
+def test_what_closes_after_the_end_of_a_sentence_stays_with_it(tmp_path: Path) -> None:
+    text = 'He said "Stop." Then he left (see Fig. 1.) And “so.” 他说：“好。”然后走了。'
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    found, _ = read_passages(tmp_path, 200)
+    assert found[0].text == text
+
+
 def test_a_sentence_without_end_and_a_script_without_spaces_are_divided_too(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" ".join(map(str, range(100))))
     (tmp_path / "b.txt").write_text("".join(f"天气很好{n}。我们去北京。" for n in range(60)))

@@ -95,3 +95,10 @@ def test_facts_about_a_document_above_it_are_no_heading() -> None:
     (found,) = sections("---\ntitle: Shop\nauthor: X\n---\n\nWe sell boxes.\n", ".md")
     assert found.heading == ""
     assert found.text.endswith("We sell boxes.")
+
+
+def test_one_fact_above_a_document_is_no_heading_and_a_line_is_no_fact() -> None:
+    (found,) = sections("---\ntitle: Shop\n---\nWe sell boxes.\n", ".md")
+    assert (found.heading, found.text, found.line) == ("", "We sell boxes.", 4)
+    (found,) = sections("---\nWe sell: boxes? No.\n", ".md")
+    assert found.text == "We sell: boxes? No."
