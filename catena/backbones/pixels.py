@@ -117,8 +117,8 @@ def pixels_of(folder: Path, config: PretrainedConfig) -> dict[str, list[Any]]:
     if not given.get("do_normalize", True):
         mean, std = [0.0] * channels, [1.0] * channels
     else:
-        mean = _channels(given.get("image_mean", _MEAN), channels)
-        std = _channels(given.get("image_std", _STD), channels)
+        mean = _channels(given.get("image_mean") or _MEAN, channels)
+        std = _channels(given.get("image_std") or _STD, channels)
     # Values are multiplied by this before they are normalised, and here they come divided by 255.
     full = 255.0 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
     offset = 1.0 if given.get("rescale_offset") else 0.0

@@ -25,6 +25,8 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 #: Modes of Pillow with 8 bits or fewer a channel, which it brings to grey or RGB by itself.
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+#: White of 16 bits.
+_WHITE_16 = 65535
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: PNG's colour types.
 _COLOUR_TYPES = {"grey": 0, "rgb": 2}
@@ -88,17 +90,21 @@ def _decoded(content: bytes, settings: ImageSettings) -> Image:
             raise UnreadableImageError(limit) from error
         except (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError) as error:
             raise UnreadableImageError("image cut off or damaged") from error
-        return _coloured(turned, settings.colours)
+        return _coloured(turned, settings.colours, image.format)
 
 
-def _coloured(image: Image, colours: str) -> Image:
-    """The image as RGB or grey, 8 bits a channel."""
+def _coloured(image: Image, colours: str, kind: str | None) -> Image:
+    """The image, which was read from a file of this `kind`, as RGB or grey, 8 bits a channel."""
     from PIL import Image
 
     mode = "L" if colours == "grey" else "RGB"
     if image.mode.startswith("I;16"):
-        values = (np.asarray(image).astype(np.uint16) // 257).astype(np.uint8)
-        return Image.fromarray(values).convert(mode)
+        values = np.asarray(image).astype(np.uint16)
+        if isinstance(clear := image.info.get("transparency"), int):
+            values = np.where(values == clear, _WHITE_16, values)
+        return Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
+    if image.mode == "I" and kind == "PPM":  # grey of more than 8 bits, from 0 to 65535
+        return Image.fromarray((np.asarray(image).clip(0, _WHITE_16) // 257).astype(np.uint8)).convert(mode)
     if image.mode not in _CONVERTIBLE:
         raise UnreadableImageError(f"pixels of an unsupported kind ({image.mode})")
     if image.has_transparency_data:

@@ -115,19 +115,25 @@ def tfidf(data: BaselineData) -> Learned:
     return logistic_regression(features, data.train["label"], unseen, 10.0)
 
 
+#: How scikit-learn's vectorizers are to find one and two characters.
+_CHARACTERS: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 2)}
+
+
 def word_weights(train: Sequence[str], test: Sequence[str]) -> tuple[Any, Any]:
     """Sparse TF-IDF weights of the words of both parts, by the counts of the training part."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, **word_options(train))
+    # signs alone hold no words, but still differ
+    options = word_options(train) if any(re.search(r"\w", text) for text in train) else dict(_CHARACTERS)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, **options)
     features = vectorizer.fit_transform(train)
     return features, vectorizer.transform(test)
 
 
 def word_options(texts: Sequence[str]) -> dict[str, Any]:
     """How scikit-learn's vectorizers are to find words: between spaces, or one and two characters."""
-    if unspaced_share(texts) > 0.5 or not any(re.search(r"\w", text) for text in texts):
-        return {"analyzer": "char", "ngram_range": (1, 2)}
+    if unspaced_share(texts) > 0.5:
+        return dict(_CHARACTERS)
     return {"token_pattern": r"\b\w+\b"}
 
 

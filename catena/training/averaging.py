@@ -9,7 +9,7 @@ import torch
 
 
 class WeightAverage:
-    """Exponential moving average of the trained weights (Polyak and Juditsky 1992).
+    """Exponential moving average of the trained weights and running statistics (Polyak and Juditsky 1992).
 
     After step t the mean moves by 1 - min(decay, (1 + t) / (10 + t)) towards the weights, so that the
     first steps, far from the goal, are soon forgotten.
@@ -17,8 +17,12 @@ class WeightAverage:
 
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self.decay = decay
-        self.names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        moving: dict[str, torch.Tensor] = {
+            name: weight for name, weight in model.named_parameters() if weight.requires_grad
+        }
+        # what batch normalisation has seen belongs to the weights that it was seen with
+        moving |= {name: seen for name, seen in model.named_buffers() if "running_" in name}
+        self.names, self.weights = list(moving), list(moving.values())
         self.means = [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()

@@ -103,6 +103,17 @@ def test_pixels_of_every_usual_kind_become_rgb(image: Image.Image, expected: lis
     assert pixels(canonical_png(png(image), settings(size=4)))[1, 1].tolist() == expected
 
 
+def test_sixteen_bits_of_other_formats_become_eight_and_what_is_clear_white() -> None:
+    values = np.full((4, 4), 257 * 9, np.uint16)
+    netpbm = b"P5 4 4 65535\n" + values.astype(">u2").tobytes()
+    assert pixels(canonical_png(netpbm, settings(size=4)))[1, 1].tolist() == [9, 9, 9]
+    stream = io.BytesIO()
+    values[0, 0] = 257 * 50
+    Image.fromarray(values).save(stream, "PNG", transparency=257 * 50)
+    seen = pixels(canonical_png(stream.getvalue(), settings(size=4)))
+    assert (seen[0, 0].tolist(), seen[1, 1].tolist()) == ([255] * 3, [9] * 3)
+
+
 def test_grey_is_the_luma_of_itu_r_601() -> None:
     image = Image.new("RGB", (4, 4), (200, 100, 50))
     (value,) = pixels(canonical_png(png(image), settings(size=4, colours="grey")))[0, 0]

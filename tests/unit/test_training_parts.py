@@ -290,3 +290,13 @@ def test_batches_of_a_step_count_by_what_their_loss_is_the_mean_of() -> None:
 def test_class_weights_are_numbers_above_nothing(weight: float) -> None:
     with pytest.raises(ValueError, match="must be above 0, and finite"):
         TrainingSettings(class_weights={"a": weight})
+
+
+def test_what_batch_normalisation_has_seen_is_averaged_with_the_weights() -> None:
+    layer = torch.nn.BatchNorm1d(2)
+    average = WeightAverage(layer, decay=0.5)
+    layer.running_mean.fill_(4.0)  # type: ignore[union-attr,operator]
+    average.update(20)
+    with average.in_place():
+        assert layer.running_mean.tolist() == [2.0, 2.0]  # type: ignore[union-attr,operator]
+    assert layer.running_mean.tolist() == [4.0, 4.0]  # type: ignore[union-attr,operator]
