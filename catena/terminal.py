@@ -30,9 +30,9 @@ def console() -> Console:
 
 
 def _rows(title: str, rows: Mapping[str, object]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=escape(title), title_justify="left", show_header=False)
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(escape(name), escape(str(value)))
     return table
 
 
@@ -88,7 +88,7 @@ def print_nearest(found: Sequence[tuple[str, float]], as_json: bool) -> None:
         return
     table = Table("item", "cosine")
     for item, cosine in found:
-        table.add_row(item, f"{cosine:.3f}")
+        table.add_row(escape(item), f"{cosine:.3f}")
     console().print(table)
 
 

@@ -23,7 +23,7 @@ def print_summary(layout: Layout, seconds: float) -> None:
     for table in _tables(metrics):
         console.print()
         console.print(table)
-    console.print(gate_sentence(gate), highlight=False)
+    console.print(gate_sentence(gate), highlight=False, markup=False)
     report = layout.report.relative_to(layout.root)
     console.print(f"The report is in {report}. Done in {seconds:.0f} s. To go on:", highlight=False)
     for command in _next_commands(layout, gate):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from catena.errors import CatenaError, StorageError
@@ -52,7 +53,7 @@ def run_stage(name: str, stage: Stage, of_tails: Stage | None = None) -> NoRetur
     seconds = time.perf_counter() - started
     table = Table(title=f"{name}: done in {seconds:.1f} s", title_justify="left", show_header=False)
     for key, value in summary.items():
-        table.add_row(key, str(value))
+        table.add_row(key, escape(str(value)))
     Console(width=int(os.environ.get("COLUMNS", "100"))).print(table)
     # Everything is written. Taking PyTorch and MLflow apart object by object would cost another second.
     logging.shutdown()
