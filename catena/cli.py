@@ -86,7 +86,12 @@ def init(
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Separate test file of the same form.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set and the model.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing params.yaml.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Overwrite params.yaml, and files of the same names in the data folder."
+        ),
+    ] = False,
 ) -> None:
     """Look at a labelled file, copy it below data/raw and write a params.yaml for it."""
     from catena.data.inspect import inspect_file, write_params

@@ -93,6 +93,8 @@ def complete_folder(target: Path) -> Iterator[Path]:
                 target.replace(old)
             partial.replace(target)
         finally:
+            if old.exists() and not target.exists():
+                old.replace(target)
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -80,6 +81,10 @@ def _copy(inspection: Inspection, target: Path, force: bool) -> None:
             "or overwrite them with `--force`."
         )
     with complete_folder(target) as partial:
+        if target.exists():  # other files stay, such as what was labelled by hand
+            names = [path.name for path in sources]
+            stays = shutil.ignore_patterns(*map(glob.escape, names))
+            shutil.copytree(target, partial, symlinks=True, dirs_exist_ok=True, ignore=stays)
         for path in sources:
             if path.is_dir():
                 # Links are copied as links, so that nothing from elsewhere comes in unseen.

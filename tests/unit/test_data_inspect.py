@@ -132,8 +132,10 @@ def test_what_is_there_is_never_overwritten_unasked(tmp_path: Path) -> None:
         write_params(inspect_file(other), project)
     assert (project / "data/raw/shop/shop.csv").read_bytes() == source.read_bytes()
     assert not (project / "params.yaml").exists()
+    (project / "data/raw/shop/labelled-1.csv").write_text("review,stars\nfine,5\n", encoding="utf-8")
     write_params(inspect_file(other), project, force=True)
     assert (project / "data/raw/shop/shop.csv").read_bytes() == other.read_bytes()
+    assert (project / "data/raw/shop/labelled-1.csv").read_text(encoding="utf-8").endswith("fine,5\n")
 
 
 @pytest.mark.parametrize(

@@ -162,3 +162,23 @@ def test_a_folder_is_not_replaceable_by_what_is_made_from_it(tmp_path: Path, pla
     check_replaceable(tmp_path / "here too", ("card",), (tmp_path / "here",))
     with pytest.raises(SettingsError, match="made from"):
         check_replaceable(tmp_path / place, ("card",), (tmp_path / "here",))
+
+
+def test_a_writer_stopped_between_the_old_folder_and_the_new_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model"
+    with complete_folder(target) as partial:
+        (partial / "weights").write_text("old")
+    rename = Path.replace
+
+    def stopped(self: Path, to: Path) -> Path:
+        if self.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), complete_folder(target) as partial:
+        (partial / "weights").write_text("new")
+    assert (target / "weights").read_text() == "old"
+    assert names(tmp_path) == ["model"]
