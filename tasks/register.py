@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catena.layout import Layout
 from catena.registry.registration import register_candidate
+from catena.registry.store import shown_uri
 from catena.settings import Settings
 from tasks.stage import run_stage
 
@@ -21,7 +22,7 @@ def register(settings: Settings, layout: Layout) -> dict[str, object]:
         else f"kept out; champion is {champion or 'nobody'}",
         "compared with": f"version {report['compared_with']}" if report["compared_with"] else "nothing",
         **{f"reason {number}": reason for number, reason in enumerate(report["reasons"], start=1)},
-        "registry": done.uri.removeprefix(f"sqlite:///{layout.root}/"),
+        "registry": shown_uri(done.uri).removeprefix(f"sqlite:///{layout.root}/"),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import time
 import uuid
@@ -15,12 +14,15 @@ from typing import Any
 from catena.errors import BusyError, RegistryError
 from catena.files import exclusive
 from catena.layout import Layout
+from catena.registry.provenance import user
 from catena.registry.store import lock_wait, registry_errors, sqlite_file
 from catena.registry.versions import CHALLENGER, CHAMPION, Registry
 
 HISTORY = "catena.history"
 CLAIM = "catena.claim"
 _MOST_EVENTS = 200
+#: Characters of a reason; all events have to fit into one tag of the registry.
+_LONGEST_REASON = 300
 #: Seconds a claim must stand on a server before it counts; longer than one request takes.
 SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.1
@@ -51,7 +53,7 @@ def promote(layout: Layout, name: str, version: str | int, reason: str = "") -> 
     if current == str(wanted.version):
         raise RegistryError(f"Version {current} is the champion of {name} already.")
     return move_champion(
-        layout, registry, str(wanted.version), current, event="promoted", by=_user(), reason=reason
+        layout, registry, str(wanted.version), current, event="promoted", by=user(), reason=reason
     )
 
 
@@ -74,7 +76,7 @@ def rollback(layout: Layout, name: str, reason: str = "") -> Move:
             + f" Choose a version with `catena promote {name} VERSION`."
         )
     move = move_champion(
-        layout, registry, earlier[-1], current, event="rolled back", by=_user(), reason=reason
+        layout, registry, earlier[-1], current, event="rolled back", by=user(), reason=reason
     )
     if current in known:
         with registry_errors(registry.uri):
@@ -98,6 +100,10 @@ def move_champion(
     move is recorded in the registered model's history.
     """
     client, name = registry.client, registry.name
+    if len(reason) > _LONGEST_REASON:
+        raise RegistryError(
+            f"A reason has up to {_LONGEST_REASON:,} characters, and this one {len(reason):,}."
+        )
     with _turn(layout, registry):
         _check(registry, expected)
         with registry_errors(registry.uri):
@@ -230,7 +236,3 @@ def _lost(registry: Registry, current: str | None) -> str:
     return (
         f"Another promotion of {registry.name} came first: {now} in the meantime; look at it and try again."
     )
-
-
-def _user() -> str:
-    return getpass.getuser()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +30,10 @@ PACKAGES = (
 
 #: A larger untracked file is data rather than source, and is left out of the recorded difference.
 LARGEST_UNTRACKED = 5_000_000
+#: Names of files that usually hold passwords and keys, which are no source either.
+_SECRET = re.compile(
+    r"(^|/)(\.env(\..*)?|\.netrc|credentials[^/]*|id_(rsa|ed25519)|[^/]*\.(pem|key|p12|pfx))$"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class SourceState:
 
     `patch` holds the difference of the work tree to `commit`, untracked files included and
     `dvc.lock` (recorded by itself) left out; it is empty in a clean tree. `omitted` names
-    untracked files too large for it. Without Git `commit` is `None`.
+    untracked files too large for it, or that by their names hold secrets. Without Git `commit` is `None`.
     """
 
     commit: str | None
@@ -62,8 +68,11 @@ def source_state(root: Path) -> SourceState:
     toplevel = Path(top.decode().rstrip("\n"))
     prefix = (_git(root, "rev-parse", "--show-prefix") or b"").decode().strip()
     untracked = _git(toplevel, "ls-files", "--others", "--exclude-standard", "-z") or b""
-    names = [os.fsdecode(name) for name in untracked.split(b"\0") if name]
-    omitted = tuple(name for name in names if _size(toplevel / name) > LARGEST_UNTRACKED)
+    # a name with a slash at its end is another repository's folder
+    names = [os.fsdecode(name) for name in untracked.split(b"\0") if name and not name.endswith(b"/")]
+    omitted = tuple(
+        name for name in names if _size(toplevel / name) > LARGEST_UNTRACKED or _SECRET.search(name)
+    )
     patch = _difference(toplevel, f"{prefix}dvc.lock", [n for n in names if n not in omitted])
     return SourceState(commit.decode().strip(), patch, omitted, prefix)
 
@@ -90,7 +99,8 @@ def _difference(toplevel: Path, lock: str, untracked: list[str]) -> bytes:
                 input=listing, env=environment, check=True, capture_output=True,
             )  # fmt: skip
         result = subprocess.run(
-            ["git", "-C", str(toplevel), "diff", "--binary", "--no-ext-diff", "--no-color", "HEAD", "--", ".",
+            ["git", "-C", str(toplevel), "diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color",
+             "--unified=3", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", "--", ".",
              f":(exclude,literal){lock}"],
             env=environment, check=True, capture_output=True,
         )  # fmt: skip
@@ -242,3 +252,11 @@ def _table(path: Path) -> tuple[int, dict[str, Any]]:
         for field in footer.schema_arrow
     ]
     return footer.metadata.num_rows, {"mlflow_colspec": columns}
+
+
+def user() -> str:
+    """Who runs this, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, a number may have no name
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

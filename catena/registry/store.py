@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -183,14 +184,19 @@ def _explained(error: Exception, message: str, uri: str, waited: float) -> Regis
         return _unreachable(uri)
     if "out-of-date database schema" in low:
         return RegistryError(
-            f"The registry at {uri} was made by another version of MLflow; "
-            f"save a copy, then run `mlflow db upgrade {uri}`."
+            f"The registry at {shown_uri(uri)} was made by another version of MLflow; "
+            f"save a copy, then run `mlflow db upgrade {shown_uri(uri)}`."
         )
-    return RegistryError(f"The registry at {uri} refused: {message.splitlines()[0].rstrip('.')}.")
+    return RegistryError(f"The registry at {shown_uri(uri)} refused: {message.splitlines()[0].rstrip('.')}.")
+
+
+def shown_uri(uri: str) -> str:
+    """An address without the name and password that it may hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def _unreachable(uri: str) -> RegistryError:
     return RegistryError(
-        f"The MLflow server at {uri} does not answer; start it or correct MLFLOW_TRACKING_URI "
+        f"The MLflow server at {shown_uri(uri)} does not answer; start it or correct MLFLOW_TRACKING_URI "
         "(unset, the registry is a file in the project)."
     )

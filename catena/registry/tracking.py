@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import platform
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catena.errors import RegistryError
 from catena.files import write_json
 from catena.layout import Layout
-from catena.registry.provenance import SourceState, data_inputs, environment, source_state
+from catena.registry.provenance import SourceState, data_inputs, environment, source_state, user
 from catena.registry.run import TrackedRun
 from catena.registry.store import artifact_location, connect, registry_errors, tracking_uri
 from catena.settings import Settings
@@ -200,7 +199,7 @@ def _tags(settings: Settings, source: SourceState, fingerprint: str) -> dict[str
         "catena.problem": settings.problem_name,
         "catena.backbone": settings.backbone.name,
         "catena.method": settings.method.name,
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user(),
         "mlflow.source.name": "dvc repro",
     }
     if source.commit:

@@ -176,6 +176,8 @@ def test_a_person_may_promote_past_the_gate(project: Path) -> None:
         promote(layout, "tiny", 3)
     with pytest.raises(RegistryError, match="tiny has no version 12"):
         promote(layout, "tiny", 12)
+    with pytest.raises(RegistryError, match="A reason has up to 300 characters, and this one 301"):
+        promote(layout, "tiny", 1, reason="x" * 301)
     assert rollback(layout, "tiny").version == "1"
 
 

@@ -15,7 +15,9 @@ from catena.registry.provenance import (
     data_inputs,
     package_versions,
     source_state,
+    user,
 )
+from catena.registry.store import shown_uri
 from catena.registry.tracking import flatten
 from catena.settings import parse_settings
 
@@ -166,3 +168,36 @@ def test_parameters_are_flattened_and_unset_ones_left_out() -> None:
 
 def test_the_versions_of_the_packages_that_compute_are_known() -> None:
     assert {"python", "torch", "transformers", "numpy"} <= package_versions().keys()
+
+
+def test_no_setting_of_git_changes_the_recorded_difference(repository: Path) -> None:
+    (repository / "train.py").write_text("print(2)\n")
+    wanted = source_state(repository).patch
+    for name, value in (("diff.noprefix", "true"), ("diff.mnemonicPrefix", "true"), ("diff.context", "0")):
+        git(repository, "config", name, value)
+    assert source_state(repository).patch == wanted
+
+
+def test_secrets_and_other_repositories_are_no_source(repository: Path) -> None:
+    (repository / ".env").write_text("TOKEN=very-secret\n")
+    (repository / "deploy").mkdir()
+    (repository / "deploy" / "server.key").write_text("very-secret\n")
+    (repository / "other").mkdir()
+    git(repository / "other", "init", "-q")
+    (repository / "other" / "a.py").write_text("pass\n")
+    state = source_state(repository)
+    assert sorted(state.omitted) == [".env", "deploy/server.key"]
+    assert b"very-secret" not in state.patch
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert user().isdecimal()
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert shown_uri("http://me:s3cret@host:5000/a@b") == "http://host:5000/a@b"
+    assert shown_uri("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
