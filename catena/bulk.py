@@ -89,8 +89,7 @@ def predict_file(
                     wanted = ["row", *roles, *(name for name in keep if name in shown)]
                     told = shown.loc[usable.index, wanted].rename(columns=names)
                     said = predictor.predict(usable)
-                    told_of = [*told, *said]
-                    if twice := [name for name in told_of if told_of.count(name) > 1]:
+                    if twice := [name for name in told if name in said]:
                         raise DataError(
                             f"{source.name} has a column `{twice[0]}`, and so has what is written; "
                             "give it another name, or do not keep it."

@@ -25,6 +25,8 @@ _DOCUMENT = "-DOCSTART-"
 #: The role whose column becomes running text; all others become JSON lists of one value a token.
 _TEXT = "text"
 _NUMBER = re.compile(r"-?[1-9]\d*")
+#: A comment as CoNLL-U has them, which may have as many words as there are columns.
+_COMMENT = re.compile(r"# ?[\w:.-]+ ?= ")
 
 
 @dataclass
@@ -83,10 +85,13 @@ def _sentences(lines: Iterator[str], settings: DataSettings) -> Iterator[_Senten
         if width is None and delimiter is None and "\t" in line.strip():
             delimiter = "\t"
         columns = line.split(delimiter) if delimiter is not None else line.split()
-        if sentence is None and columns[0] == _DOCUMENT:
+        if columns[0] == _DOCUMENT:
+            if sentence is not None:
+                yield sentence
+            sentence = None
             document += 1
             continue
-        if sentence is None and line.startswith("#") and len(columns) != width:
+        if sentence is None and line.startswith("#") and (len(columns) != width or _COMMENT.match(line)):
             continue
         width = width or len(columns)
         sentence = sentence or _Sentence(number, document=document)

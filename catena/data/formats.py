@@ -92,6 +92,11 @@ def read_records(
             raise DataError(f"`data.columns` names no column for `{role}`; add `{role}: <column>`.")
         columns[settings.columns[role]] = role
     kept = frozenset(name for name in keep if name not in columns)
+    if taken := sorted(kept & {"row", *columns.values()}):
+        raise DataError(
+            f"The column `{taken[0]}` cannot be kept, because records have another of this name; rename it "
+            "in the file."
+        )
     columns |= {name: name for name in keep if name in kept}
     if target is not None and target not in columns.values():
         target = None

@@ -147,6 +147,9 @@ def _hub_errors(name: str) -> Iterator[None]:
         HFValidationError,
         ConnectionError,
         FileNotFoundError,
+        # of `datasets`: a configuration is to be named, or the data set is a script
+        ValueError,
+        RuntimeError,
     ) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise DataError(

@@ -70,7 +70,7 @@ def split_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, own_w
 def _separated(pieces: Pieces, text: str, separator: int) -> Pieces:
     """The same with a separator, which belongs to no word, before each line but the first."""
     starts = frozenset(line_starts(text, pieces.words))
-    if not starts:
+    if not starts or not pieces.ids:
         return pieces
     rows: list[tuple[int, int, int, bool]] = []
     for row in zip(pieces.ids, pieces.shapes, pieces.numbers, pieces.firsts, strict=True):

@@ -122,6 +122,20 @@ def test_declared_encodings_and_byte_order_marks_are_understood(tmp_path: Path, 
     assert read(path, encoding="utf-8" if encoding == "utf-8-sig" else encoding) == [(text, "x")]
 
 
+@pytest.mark.parametrize("name", ["text", "row"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_column_is_not_kept_under_the_name_of_another(tmp_path: Path, ending: str, name: str) -> None:
+    path = tmp_path / f"data.{ending}"
+    rows = pd.DataFrame({"review": ["good"], name: ["other"]})
+    if ending == "csv":
+        rows.to_csv(path, index=False)
+    else:
+        rows.to_json(path, orient="records", lines=True)
+    settings = DataSettings(columns={"text": "review", "label": "label"})
+    with pytest.raises(DataError, match=f"The column `{name}` cannot be kept"):
+        list(read_records(path, settings, ["text"], keep=[name]))
+
+
 def test_a_target_column_may_be_missing_when_predicting(tmp_path: Path) -> None:
     for name, content in (("data.csv", "id,text\n7,hello\n"), ("data.jsonl", '{"id": 7, "text": "hello"}\n')):
         path = tmp_path / name

@@ -427,3 +427,17 @@ def test_a_tag_scheme_that_does_not_exist_is_named_with_those_that_do(tmp_path: 
 def test_augmentation_is_refused_because_entities_point_into_the_text(tmp_path: Path) -> None:
     with pytest.raises(CatenaError, match="Augmentation is not there for tagging"):
         run(tmp_path, GOOD, preparation={"augmentation": {"copies": 1, "word_dropout": 0.1}})
+
+
+def test_documents_begin_and_comments_are_left_out_wherever_they_stand(tmp_path: Path) -> None:
+    lines = [
+        "# sent_id = 2", "EU NNP I-NP I-ORG", "-DOCSTART- -X- -X- O", "German JJ I-NP I-MISC", "",
+        "# # SYM O", "call NN I-NP O",
+    ]  # fmt: skip
+    path = tmp_path / "a.conll"
+    path.write_text("\n".join(lines) + "\n")
+    (batch,) = read_records(
+        path, settings(path.name, format="conll"), ("text", "entities"), target="entities"
+    )
+    assert not len(batch.broken)
+    assert batch.records["text"].tolist() == ["EU", "German", "# call"]
