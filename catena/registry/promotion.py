@@ -75,13 +75,10 @@ def rollback(layout: Layout, name: str, reason: str = "") -> Move:
             + (f"version {current} is its first champion." if current else "it has never had a champion.")
             + f" Choose a version with `catena promote {name} VERSION`."
         )
-    move = move_champion(
-        layout, registry, earlier[-1], current, event="rolled back", by=user(), reason=reason
-    )
-    if current in known:
-        with registry_errors(registry.uri):
-            registry.client.set_model_version_tag(name, str(current), "catena.rolled_back", "true")
-    return move
+    return move_champion(
+        layout, registry, earlier[-1], current, event="rolled back", by=user(), reason=reason,
+        from_bad=current if current in known else None,
+    )  # fmt: skip
 
 
 def move_champion(
@@ -93,11 +90,13 @@ def move_champion(
     event: str,
     by: str,
     reason: str = "",
+    from_bad: str | None = None,
 ) -> Move:
     """Set the champion alias to `version` if it still stands at `expected`.
 
     Of two processes that expect the same champion one wins; the other gets `LostRaceError`. The
-    move is recorded in the registered model's history.
+    move is recorded in the registered model's history. `from_bad` is a version that is rolled back from, and
+    marked before anything moves, so that the gate does not promote it again whatever happens.
     """
     client, name = registry.client, registry.name
     if len(reason) > _LONGEST_REASON:
@@ -107,6 +106,8 @@ def move_champion(
     with _turn(layout, registry):
         _check(registry, expected)
         with registry_errors(registry.uri):
+            if from_bad is not None:
+                client.set_model_version_tag(name, from_bad, "catena.rolled_back", "true")
             client.set_registered_model_alias(name, CHAMPION, version)
             if registry.aliased(CHALLENGER) == version:
                 client.delete_registered_model_alias(name, CHALLENGER)

@@ -221,12 +221,14 @@ def _settle(
 
 
 def _remember(registry: Registry, number: str, contest: Contest) -> None:
-    tags = {COMPARED: contest.champion or ""}
-    if contest.latency_ratio is not None:
-        tags[RATIO] = f"{contest.latency_ratio:.4f}"
+    client, name = registry.client, registry.name
     with registry_errors(registry.uri):
-        for key, value in tags.items():
-            registry.client.set_model_version_tag(registry.name, number, key, value)
+        # the ratio is of the champion that is named last: killed in between, neither is believed
+        client.delete_model_version_tag(name, number, COMPARED)
+        client.delete_model_version_tag(name, number, RATIO)
+        if contest.latency_ratio is not None:
+            client.set_model_version_tag(name, number, RATIO, f"{contest.latency_ratio:.4f}")
+        client.set_model_version_tag(name, number, COMPARED, contest.champion or "")
 
 
 def _former_opponent(registry: Registry, version: ModelVersion) -> ModelVersion | None:
