@@ -132,8 +132,8 @@ class Pretrained(Backbone):
 
             set_dropout(config, dropout)
             return self._read(PixelClassifier.around, folder, config)
-        # texts are padded by the tokenizer, and the network must know padding when it sees it
-        config.pad_token_id = self.tokenizer(folder).pad_token_id
+        if config.pad_token_id is None:
+            config.pad_token_id = self.tokenizer(folder).pad_token_id
         set_dropout(config, dropout)
         if head.kind in (TOKENS, CHAIN):
             from catena.backbones.tagger import TokenTagger, chain_labels
@@ -160,6 +160,9 @@ class Pretrained(Backbone):
             from catena.backbones.pooled import MeanPooledClassifier
 
             return self._read(MeanPooledClassifier.around, folder, config)
+        if reads_forwards(config):
+            # its head looks for the last token that is no padding, and the tokenizer says what that is
+            config.pad_token_id = self.tokenizer(folder).pad_token_id
         return self._read(auto_class(head).from_pretrained, folder, config, ignore_mismatched_sizes=True)
 
     def load(self, folder: Path, head: Head, *, attention: str) -> PreTrainedModel:
