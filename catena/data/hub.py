@@ -151,7 +151,7 @@ def _hub_errors(name: str) -> Iterator[None]:
         ValueError,
         RuntimeError,
     ) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise DataError(
             f"{name} cannot be fetched from the hub ({reason}); check the name, the commit and the network, "
             "and `huggingface-cli login` where access is restricted."

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from catena.errors import SettingsError
 from catena.methods import Surroundings, get_method
+from catena.methods.trial import check_shared_rows
 from catena.settings import MethodSettings
 from tests.tiny_networks import VOCABULARY, Tiny, logits, shaken, write_network
 
@@ -187,6 +188,7 @@ def test_records_that_share_a_row_do_not_see_each_other(tiny: dict[str, Tiny], n
         together = model(**packed).logits
         apart = [model(input_ids=ids).logits for ids in (first, second)]
     torch.testing.assert_close(together, torch.cat(apart, dim=1), atol=1e-5, rtol=1e-4)
+    check_shared_rows(model)  # nor are they taken for such as do
 
 
 def test_a_prompt_is_read_again_when_it_has_changed(tiny: dict[str, Tiny]) -> None:
