@@ -45,7 +45,7 @@ class ChatTokens:
         self._template: str | None = None if tokenizer.chat_template else PLAIN_TEMPLATE
         self._max_length = max_length
         added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._special = [token for token in {*tokenizer.all_special_tokens, *added} if token]
+        self._special = [token for token in dict.fromkeys([*tokenizer.all_special_tokens, *added]) if token]
         if tokenizer.eos_token is None:
             raise ModelError("The tokenizer has no token that ends an answer (eos_token).")
 

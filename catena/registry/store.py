@@ -192,7 +192,7 @@ def _explained(error: Exception, message: str, uri: str, waited: float) -> Regis
 
 def shown_uri(uri: str) -> str:
     """An address without the name and password that it may hold."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    return re.sub(r"(?<=://)[^/]*@", "", uri)
 
 
 def _unreachable(uri: str) -> RegistryError:

@@ -200,4 +200,5 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_address_is_shown_without_its_password() -> None:
     assert shown_uri("http://me:s3cret@host:5000/a@b") == "http://host:5000/a@b"
+    assert shown_uri("http://me:p@ss@host:5000") == "http://host:5000"
     assert shown_uri("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
