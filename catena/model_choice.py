@@ -24,11 +24,11 @@ def chosen_folder(model: str | None) -> Path:
     from catena.layout import Layout
     from catena.registry import model_folder
 
-    if model is not None and ":" not in model and not model.isdigit():
+    if model is not None and ":" not in model and not model.isdecimal():
         return model_folder(model, Layout(Path.cwd()))
     settings, layout = project()
     if model is None:
         model = f"models:/{settings.model_name}@champion"
-    elif model.isdigit():
+    elif model.isdecimal():
         model = f"models:/{settings.model_name}/{model}"
     return model_folder(model, layout)

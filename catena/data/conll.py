@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from catena.data.formats import Batch, Wanted, broken_rows, missing_columns
-from catena.data.text_stream import open_text
+from catena.data.text_stream import check_line_ends, open_text
 from catena.errors import DataError
 from catena.settings import DataSettings
 
@@ -56,6 +56,7 @@ def read_conll(path: Path, settings: DataSettings, wanted: Wanted) -> Iterator[B
     """
     by_document = settings.conll_unit == "document"
     with open_text(path, settings.encoding) as (_, stream):
+        check_line_ends(path, stream)
         lines = (line.decode("utf-8", "replace") for line in iter(lambda: stream.readline(_LINE_LIMIT), b""))
         sentences = _sentences(lines, settings)
         first = next(sentences, None)

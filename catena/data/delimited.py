@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from catena.data.formats import Batch, Wanted, broken_rows, missing_columns
-from catena.data.text_stream import TextStream, open_text
+from catena.data.text_stream import TextStream, check_line_ends, open_text
 from catena.errors import DataError
 from catena.settings import DataSettings
 
@@ -31,6 +31,7 @@ _ORANGE_FLAGS = ("class", "meta", "ignore", "i", "c", "m", "w", "weight")
 def read_delimited(path: Path, kind: str, settings: DataSettings, wanted: Wanted) -> Iterator[Batch]:
     """Yield the records of a delimited file; rows with too few or too many columns come as broken."""
     with open_text(path, settings.encoding) as (stream, buffered):
+        check_line_ends(path, buffered)
         delimiter = settings.delimiter or ("," if kind == "csv" else "\t")
         names = _columns(path, kind, settings, delimiter, buffered)
         error = missing_columns(path, wanted, names, _hint(settings))
@@ -95,11 +96,6 @@ def _header(
         text += line
         if not line or (text.strip() and not (settings.quoting and text.count('"') % 2)):
             break
-    body = text.rstrip("\r\n")
-    if "\r" in body and "\n" not in text:
-        raise DataError(
-            f"{path.name} ends its lines with carriage returns alone; save it with ordinary line ends (LF)."
-        )
     fields = next(csv.reader(io.StringIO(text.lstrip("\r\n")), delimiter=delimiter, **_quoting(settings)), [])
     return [field.strip() for field in fields]
 

@@ -167,6 +167,8 @@ def _measured(
             )
     if not records:
         raise DataError(f"{path.name} has no records; put them there or name another file.")
+    if not any(one.any() for one in characters):
+        raise DataError(f"Column {settings.columns['text']!r} of {path.name} holds no text in any row.")
     if test is not None:
         for _ in read_records(test, settings, ("text", target), target=named, contents=contents):
             break  # the columns are there

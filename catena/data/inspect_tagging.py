@@ -88,7 +88,7 @@ def _tag_columns(path: Path, encoding: str, text: str | None, label: str | None)
     widths = Counter(map(len, rows))
     if not rows or widths.most_common(1)[0][0] < 2:
         return None
-    at = int(label) - 1 if label is not None and label.isdigit() else -1
+    at = int(label) - 1 if label is not None and label.isdecimal() else -1
     tags = [row[at] for row in rows if -len(row) <= at < len(row)]
     named = sum(tag != "O" for tag in tags if _TAG.fullmatch(tag))
     if not named or sum(_TAG.fullmatch(tag) is not None for tag in tags) < 0.9 * len(tags):

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from catena.data.formats import Batch, Wanted, broken_rows, missing_columns
-from catena.data.text_stream import open_text
+from catena.data.text_stream import check_line_ends, open_text
 from catena.data.values import LabelKinds, as_text, tokens_as_text
 from catena.errors import DataError
 
@@ -27,6 +27,7 @@ def read_json_lines(path: Path, encoding: str, wanted: Wanted) -> Iterator[Batch
     """
     kinds = LabelKinds(path, wanted)
     with open_text(path, encoding) as (_, stream):
+        check_line_ends(path, stream)
         if stream.peek(64).lstrip()[:1] == b"[":
             raise DataError(
                 f"{path.name} is one JSON array, not JSON Lines; write one object a line, "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from catena.data.formats import Batch, Wanted, empty_broken
-from catena.data.text_stream import TextStream, open_text
+from catena.data.text_stream import TextStream, check_line_ends, open_text
 from catena.errors import DataError
 
 _LINES = 20_000
@@ -70,6 +70,7 @@ def read_parallel(path: Path, encoding: str, wanted: Wanted) -> Iterator[Batch]:
 
 def _lines(file: Path, stream: io.BufferedReader[TextStream]) -> Iterator[str]:
     """The lines without their ends, which are line feeds alone, or files would no longer be parallel."""
+    check_line_ends(file, stream)
     for number, line in enumerate(iter(lambda: stream.readline(_LINE_LIMIT), b""), 1):
         if len(line) == _LINE_LIMIT:
             raise DataError(

@@ -12,6 +12,7 @@ import difflib
 import itertools
 import random
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,7 @@ class _Test(_Entry):
         for one in fillers:
             total *= len(one)
         # Numbers stand for combinations, so that a million of them need not be listed.
-        chosen = sorted(chance.sample(range(total), self.most)) if total > self.most else range(total)
+        chosen = range(total) if total <= self.most else _numbers(total, self.most, chance)
         filled = []
         for number in chosen:
             words: dict[str, str] = {}
@@ -365,6 +366,13 @@ def fill_in(template: Any, words: Mapping[str, str]) -> Any:
 def _slots(template: str | Mapping[str, str]) -> list[str]:
     texts = [template] if isinstance(template, str) else template.values()
     return [name for text in texts for name in _SLOT.findall(text)]
+
+
+def _numbers(below: int, count: int, chance: random.Random) -> list[int]:
+    """Numbers from 0 to `below`, `count` at most, in their order and none twice."""
+    if below > sys.maxsize:  # so many that the same is hardly drawn twice, and that a range has no length
+        return sorted({chance.randrange(below) for _ in range(count)})
+    return sorted(chance.sample(range(below), count))
 
 
 def _sample(items: list[Any], most: int, chance: random.Random) -> list[Any]:

@@ -95,6 +95,8 @@ class Perturbation(BaseModel):
                 f"there is no perturbation `{self.name}`; choose one of {', '.join(PLAIN)}, "
                 "`append: words`, `prepend: words`, `swap: [word, word]` or `replace: {old: new}`"
             )
+        if "" in (*(self.append or ()), *(self.prepend or ()), *(self.swap or ()), *(self.replace or ())):
+            raise ValueError("the words of a perturbation cannot be empty")
         return self
 
     def apply(self, text: str, chance: random.Random) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from catena.data.scripts import whole_word
 from catena.problems.claims import Claim, Row, known_class
 from catena.problems.spans import from_canonical
 
@@ -38,7 +40,8 @@ def entity_claims(said: Row | None, label_names: Sequence[str], about: str | Non
 def locate_entities(given: Any, text: str) -> Any:
     """Entities given by `text` and `label`, with `start` and `end` of where the text has them.
 
-    The same entity given twice is looked for at the next place. Raises `ValueError` where it is not there.
+    The same entity given twice is looked for at the next place, and whole words come before parts of
+    longer ones. Raises `ValueError` where it is not there.
     """
     if not isinstance(given, list):
         return given
@@ -47,13 +50,23 @@ def locate_entities(given: Any, text: str) -> Any:
     for entity in given:
         if isinstance(entity, dict) and "text" in entity and "start" not in entity:
             quoted = str(entity["text"])
-            start = text.find(quoted, begun[quoted]) if quoted else -1
-            if start < 0:
+            start = _place(quoted, text, begun[quoted])
+            if start is None:
                 raise ValueError(f"the text does not hold the entity {quoted!r}")
             begun[quoted] = start + len(quoted)
             entity = {"start": start, "end": start + len(quoted), "label": entity.get("label")}
         located.append(entity)
     return located
+
+
+def _place(quoted: str, text: str, begin: int) -> int | None:
+    """Where words stand in a text from `begin` on, within a longer word only if nowhere else."""
+    if not quoted:
+        return None
+    for pattern in (whole_word(quoted), re.escape(quoted)):
+        if (found := re.compile(pattern).search(text, begin)) is not None:
+            return found.start()
+    return None
 
 
 def entities_found(said: Row, expected: str) -> bool:

@@ -167,13 +167,13 @@ def data_hashes(settings: Settings, layout: Layout) -> dict[str, dict[str, str]]
     """
     hashes: dict[str, dict[str, str]] = {}
     raw = read_yaml(layout.raw(settings.data.name).with_name(f"{settings.data.name}.dvc"))
-    for out in raw.get("outs", []):
+    for out in raw.get("outs") or []:
         hashes.setdefault("raw", {})[f"data/raw/{out.get('path', settings.data.name)}"] = str(out.get("md5"))
-    for stage, entry in read_yaml(layout.root / "dvc.lock").get("stages", {}).items():
+    for stage, entry in (read_yaml(layout.root / "dvc.lock").get("stages") or {}).items():
         if stage == "register":
             continue
         for kind in ("deps", "outs"):
-            for item in entry.get(kind, []):
+            for item in entry.get(kind) or []:
                 if "md5" in item and not str(item["path"]).endswith(".py"):
                     group = "raw" if str(item["path"]).startswith("data/raw/") else stage
                     name = f"{group}" if kind == "outs" or group == "raw" else f"{group}.reads"

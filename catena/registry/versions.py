@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from catena.errors import ModelError, RegistryError
 from catena.files import complete_folder
@@ -206,8 +207,13 @@ def _inside(folder: Path) -> Path:
         return folder
     described = folder / "MLmodel"
     if described.is_file():
-        content: Any = YAML(typ="safe").load(described.read_text(encoding="utf-8"))
-        data = str(content.get("flavors", {}).get("python_function", {}).get("data", ""))
+        try:
+            content: Any = YAML(typ="safe").load(described.read_text(encoding="utf-8"))
+            data = str(content["flavors"]["python_function"].get("data", ""))
+        except (YAMLError, UnicodeDecodeError):
+            raise ModelError(f"{described} is damaged; restore it, or log the model again.") from None
+        except (AttributeError, KeyError, TypeError):
+            data = ""
         if data and (folder / data / CARD).is_file():
             return folder / data
         raise ModelError(f"The MLflow model in {folder} was not packaged by Catena.")

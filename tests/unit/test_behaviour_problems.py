@@ -170,6 +170,7 @@ def test_entities_are_expected_by_text_and_label_also_from_slots(tmp_path: Path)
       {text: Oslo and Oslo, entities: [{text: Oslo, label: LOC}, {text: Oslo, label: LOC}]},
       {text: Mr Oslo, entities: [[3, 7, PER]]},
       {text: Mr Oslo in Paris, entities: [{text: Oslo, label: PER}]},
+      {text: Osloer in Oslo, entities: [{text: Oslo, label: LOC}]},
       {text: nobody here, entities: []}, {text: Oslo, entities: []}]}
   - {name: title, kind: direction, label: PER, change: raise, margin: 0.3, pairs: [[met Oslo, met Mr Oslo]]}
   - {name: longer, kind: direction, label: LOC, change: raise,

@@ -119,6 +119,9 @@ CASES: dict[str, tuple[str | bytes, str, dict[str, dict[str, object]], str]] = {
         r"train.csv has 2 columns in its first row but `data.column_names` names 3",
     ),
     "carriage returns alone": (GOOD.replace("\n", "\r"), "train.csv", {}, r"ends its lines with carriage returns"),
+    "carriage returns alone in JSON": (
+        JSON_GOOD.replace("\n", "\r"), "train.jsonl", {}, r"ends its lines with carriage returns",
+    ),
     "too many bad rows": (
         csv_text(good_rows(60, "farm"), [",farm"] * 30, ["one,two,three"] * 10), "train.csv", {},
         r"train.csv: 40 of 100 rows \(40.0%\) cannot be used, over the limit of 10.0%: 30 × empty text \(first in "

@@ -163,6 +163,13 @@ def test_columns_that_cannot_be_told_are_asked_for(
         inspect_file(source, **options)
 
 
+def test_a_column_without_any_text_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "shop.csv"
+    reviews().assign(review=None).to_csv(source, index=False)
+    with pytest.raises(DataError, match=r"Column 'review' of shop.csv holds no text in any row"):
+        inspect_file(source, "review", "stars")
+
+
 def test_one_class_is_no_start(tmp_path: Path) -> None:
     source = tmp_path / "shop.csv"
     reviews().assign(stars="5").to_csv(source, index=False)

@@ -156,13 +156,14 @@ def test_records_of_the_test_part_are_drawn_the_same_way_each_time() -> None:
     assert asked[2] != asked[0]
 
 
-def test_a_million_combinations_are_drawn_from_without_being_listed() -> None:
-    slots = {name: [f"{name}{number}" for number in range(100)] for name in "abc"}
+@pytest.mark.parametrize("names", ["abc", "abcdefghijkl"], ids=["a million", "more than a range can have"])
+def test_combinations_are_drawn_from_without_being_listed(names: str) -> None:
+    slots = {name: [f"{name}{number}" for number in range(100)] for name in names}
     test = {
         "name": "t",
         "kind": "minimum_functionality",
         "label": "other",
-        "templates": ["{a} {b} {c}"],
+        "templates": [" ".join(f"{{{name}}}" for name in names)],
         "slots": slots,
         "most": 50,
     }
@@ -217,6 +218,14 @@ def test_a_word_left_out_leaves_all_others() -> None:
         (
             "name: t\n    kind: minimum_functionality\n    label: x\n    templates: ['{who} sells']",
             "uses {who}, which `slots` does not fill",
+        ),
+        (
+            "name: t\n    kind: invariance\n    texts: [a]\n    perturbations: [{replace: {'': b}}]",
+            "test 1 ('t'): `perturbations.0`: the words of a perturbation cannot be empty.",
+        ),
+        (
+            "name: t\n    kind: invariance\n    texts: [a]\n    perturbations: [{append: ['']}]",
+            "test 1 ('t'): `perturbations.0`: the words of a perturbation cannot be empty.",
         ),
         ("name: t\n    kind: minimum_functionality\n    texts: [a]", "need a `label`"),
         (

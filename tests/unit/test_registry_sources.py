@@ -131,6 +131,12 @@ def test_the_hashes_of_data_are_those_of_dvc(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("content", ["", "stages:\n", "stages: {prepare: {deps: }}\n"])
+def test_a_lock_file_of_nothing_has_no_hashes(tmp_path: Path, content: str) -> None:
+    (tmp_path / "dvc.lock").write_text(content)
+    assert data_hashes(SETTINGS, Layout(tmp_path)) == {}
+
+
 def test_a_damaged_lock_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: [")
     with pytest.raises(DataError, match=r"dvc\.lock is damaged"):

@@ -100,6 +100,13 @@ def test_a_folder_that_is_no_model_is_refused(layout: Layout) -> None:
     (layout.root / "other" / "MLmodel").write_text("flavors:\n  python_function: {loader_module: x}\n")
     with pytest.raises(ModelError, match="was not packaged by Catena"):
         model_folder(layout.root / "other", layout)
+    for content in ("", "[]", "flavors:\n"):
+        (layout.root / "other" / "MLmodel").write_text(content)
+        with pytest.raises(ModelError, match="was not packaged by Catena"):
+            model_folder(layout.root / "other", layout)
+    (layout.root / "other" / "MLmodel").write_text("flavors: [")
+    with pytest.raises(ModelError, match="MLmodel is damaged"):
+        model_folder(layout.root / "other", layout)
     with pytest.raises(ModelError, match="There is no model folder"):
         model_folder(layout.root / "nowhere", layout)
 

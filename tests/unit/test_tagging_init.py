@@ -62,6 +62,15 @@ def test_entities_that_end_before_punctuation_choose_the_tokenizers_words(tmp_pa
     assert values["problem"] == {"name": "tagging", "words": "tokenizer"}
 
 
+def test_columns_and_line_ends_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.conll").write_text("Oslo B-LOC\nsleeps O\n\n" * 20)
+    with pytest.raises(DataError, match=r"x\.conll has no column '²'"):
+        inspect_file(tmp_path / "x.conll", label="²")
+    (tmp_path / "x.conll").write_bytes(b"Oslo B-LOC\rsleeps O\r\r" * 20)
+    with pytest.raises(DataError, match=r"x\.conll ends its lines with carriage returns alone"):
+        inspect_file(tmp_path / "x.conll")
+
+
 def test_other_files_are_looked_at_as_before(tmp_path: Path) -> None:
     rows = [{"text": f"text number {at}", "label": "ab"[at % 2]} for at in range(40)]
     assert inspect_file(_written(tmp_path / "x.jsonl", rows)).problem == "classification"
