@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from benchmarks import public_sets
 from benchmarks.machine import describe, spread
 from catena.data.fetch import fetch_backbone
 from catena.layout import Layout
@@ -249,7 +250,7 @@ def exported(folder: Path, test: pd.DataFrame) -> dict[str, float]:
     tokenizer.enable_truncation(described["max_length"])
     tokenizer.enable_padding(pad_id=described["pad_token_id"])
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
     names = described["label_names"]
 
@@ -322,9 +323,7 @@ def draw(done: dict[str, Any], target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("CATENA_DATA", "../shared/data"), "sst2")
-    )
+    parser.add_argument("--data", type=Path, default=public_sets.FOLDER / "sst2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--table", action="store_true")

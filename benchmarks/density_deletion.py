@@ -1,14 +1,17 @@
 """Are the shares of Chain-of-Density faithful? Words are taken away, and accuracy must fall.
 
-    python -m benchmarks.density_deletion --name sst2
+    cp presets/sst2-density.yaml params.yaml      # with `data.train: few.tsv` and `training.epochs: 2`
+    python -m benchmarks.few_labels_of_sst2 FOLDER data/raw/sst2 --count 160
+    dvc add data/raw/sst2 && catena fetch && dvc repro train
+    python -m benchmarks.density_deletion --name sst2 --records 120
 
 The deletion test (Samek et al. 2017; for words Nguyen 2018): of each text a growing part of its words is
 removed, those with the largest share in the prediction first, or at random (mean of three draws), or the
 smallest first; and for comparison those that occlusion names (`--occlusion`). The steeper accuracy falls for
 the first against the random one, the better the words were named. Texts are of the validation part, and no
 longer than `--words`. The model must have been trained by `method.name: density`; model and data are those of
-the project at hand. Writes `benchmarks/results/density_deletion-NAME.json` and `.svg`; records that are in
-the file are not asked again.
+the project at hand, whose settings are stored with the result. Writes
+`benchmarks/results/density_deletion-NAME.json` and `.svg`; records that are in the file are not asked again.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from benchmarks.machine import describe
 from catena.explanation import Explanation, explain
 from catena.files import write_json
 from catena.predictor import Predictor
+from catena.settings import load_settings
 from catena.token_shares import explain_by_shares
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +109,22 @@ def summary(found: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
     }
 
 
+def how_trained(predictor: Predictor, validation: pd.DataFrame) -> dict[str, Any]:
+    """The settings that made the model, how many records it learned from, and how good it is."""
+    settings = load_settings(ROOT / "params.yaml")
+    said = predictor.predict(validation[list(predictor.problem.input_roles)], clean=False)
+    right = said["prediction"].to_numpy() == validation[predictor.problem.target_role].to_numpy()
+    return {
+        "seed": settings.seed,
+        "train": settings.data.train,
+        "records": len(pd.read_parquet(ROOT / "data" / "prepared" / "train.parquet", columns=["id"])),
+        "backbone": settings.backbone.name,
+        "method": settings.method.density.model_dump(),
+        "training": settings.training.model_dump(),
+        "validation_accuracy": round(float(right.mean()), 4),
+    }
+
+
 def main() -> None:
     """Explain some texts, delete their words, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -121,7 +141,9 @@ def main() -> None:
     options = parser.parse_args()
     predictor = Predictor.load(options.model, precision="float32")
     (role,) = predictor.problem.input_roles
-    records = pd.read_parquet(options.data)
+    whole = pd.read_parquet(options.data)
+    trained = how_trained(predictor, whole)
+    records = whole
     records = records[records[role].str.split().str.len() <= options.words]
     records = records.sample(min(options.records, len(records)), random_state=options.seed)
     path = options.output / f"density_deletion-{options.name}.json"
@@ -139,6 +161,7 @@ def main() -> None:
             result = {
                 "what": "accuracy and support of the prediction while words of validation texts are removed",
                 "model": fingerprint,
+                "trained": trained,
                 "occlusion": options.occlusion,
                 "records": len(found),
                 **summary(found, options.seed),

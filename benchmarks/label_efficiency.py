@@ -6,7 +6,7 @@ All methods get the same k records of each class (drawn by the seed), the same v
 records, on which nothing is chosen; training texts that are also test texts are left out. The networks are
 adapted from one backbone by Catena's own engine for the same number of optimiser steps, and keep their best
 weights by the validation records; TF-IDF learns from the same k records and chooses nothing. Prompts see four
-of them. Texts are read from `$CATENA_DATA` (default `../shared/data`), the backbone from `models/backbones/`.
+of them. Texts are read from `$CATENA_DATA` (default `data/raw`), the backbone from `models/backbones/`.
 Raw results go into `benchmarks/results/label_efficiency-DATA.json` after each training, and what is there
 already is not trained again, so that the script can be stopped at any time. At the end the table is printed
 and `label_efficiency-DATA.svg` drawn.
@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from benchmarks import label_efficiency_data
+from benchmarks import public_sets
 from benchmarks.label_efficiency_data import SETS, DataSet
 from benchmarks.label_efficiency_figures import figure, table
 from benchmarks.machine import describe
@@ -296,8 +296,8 @@ def main() -> None:
     methods = options.methods or [*DEFAULT, *more]
     if strange := [name for name in methods if name not in METHODS]:
         raise SystemExit(f"There is no method {strange[0]!r}; there are {', '.join(METHODS)}.")
-    if not (folder := label_efficiency_data.DATA / options.data).is_dir():
-        raise SystemExit(f"There is no {folder}; set CATENA_DATA.")
+    if not (folder := public_sets.FOLDER / options.data).is_dir():
+        raise SystemExit(f"There is no {folder}; name the folder of the data sets in CATENA_DATA.")
     if not options.backbone.is_dir():
         raise SystemExit(f"There is no backbone in {options.backbone}; run `catena fetch`.")
     begun = time.monotonic()

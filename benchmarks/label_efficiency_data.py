@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from benchmarks import public_sets
-
-DATA = Path(os.environ.get("CATENA_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class DataSet:
 
 
 def sst2() -> DataSet:
-    parts = public_sets.sst2(DATA)
+    parts = public_sets.sst2(public_sets.FOLDER)
     return DataSet(
         parts["train"],
         parts["test"],
@@ -44,7 +40,7 @@ def sst2() -> DataSet:
 
 
 def phrasebank() -> DataSet:
-    table = public_sets.phrasebank(DATA).sample(frac=1.0, random_state=0).reset_index(drop=True)
+    table = public_sets.phrasebank(public_sets.FOLDER).sample(frac=1.0, random_state=0).reset_index(drop=True)
     return DataSet(
         table.iloc[1000:],
         table.iloc[:1000],
@@ -56,7 +52,7 @@ def phrasebank() -> DataSet:
 
 
 def eprstmt() -> DataSet:
-    parts = public_sets.eprstmt(DATA)
+    parts = public_sets.eprstmt(public_sets.FOLDER)
     train = pd.concat([parts["train"], parts["validation"]], ignore_index=True).drop_duplicates("text")
     return DataSet(
         train,

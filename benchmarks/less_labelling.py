@@ -12,7 +12,7 @@ the stages prepare and tokenize, so that unlabelled records which are nearly tes
 
 `active`: from 20 random labels on, 20 more at a time up to 200 are chosen by each strategy of `catena
 label-next`, or at random, five draws. The learner that chooses and is measured is logistic regression on the
-frozen embeddings; on SST-2 three draws of what it had chosen at 100 and 200 labels are fine-tuned on as well.
+frozen embeddings; with `--finetuned 100 200` what it had chosen of SST-2 is fine-tuned on, too.
 
 Every run is written to `benchmarks/results/less_labelling.json` as soon as it is done, and one that is there
 is not run again. The figures beside it are drawn from that file. Test parts choose nothing, and what is
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -337,8 +336,9 @@ def runs(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
 def main() -> None:
     """Run what has not been run, then print and draw everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    default = os.environ.get("CATENA_DATA", str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=Path(default), help="folder with sst2 and phrasebank")
+    parser.add_argument(
+        "--data", type=Path, default=public_sets.FOLDER, help="folder with sst2 and phrasebank"
+    )
     parser.add_argument("--backbone", type=Path, default=ROOT / "models" / "backbones" / "all-MiniLM-L6-v2")
     parser.add_argument("--sets", nargs="+", choices=sorted(DATA), default=["sst2", "phrasebank"])
     parser.add_argument("--k", nargs="+", type=int, default=[8, 32, 64])
@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=20.0)
     parser.add_argument("--unlabelled", type=int, default=UNLABELLED)
     parser.add_argument("--most", type=int, default=200, help="labels at the end of active learning")
-    parser.add_argument("--finetuned", nargs="*", type=int, default=[100, 200])
+    parser.add_argument("--finetuned", nargs="*", type=int, default=[])
     parser.add_argument("--only", default="", help="regular expression of the runs' names, such as ^active/")
     parser.add_argument("--results", type=Path, default=RESULTS / "less_labelling.json")
     options = parser.parse_args()

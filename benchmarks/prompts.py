@@ -242,7 +242,7 @@ def draw(summaries: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main() -> None:
     """Measure what is not there yet, then print tables and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=public_sets.FOLDER)
     folder = ROOT / "models" / "backbones" / "SmolLM2-135M-Instruct"
     parser.add_argument("--backbone", type=Path, default=folder, help="fetched by `catena fetch`")
     parser.add_argument("--names", nargs="+", choices=list(TEMPLATES), default=list(TEMPLATES))

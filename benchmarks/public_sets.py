@@ -1,11 +1,18 @@
-"""Public data sets as tables of `text` and `label`, for the benchmarks of few labels and of prompts."""
+"""Public data sets as tables of `text` and `label`, for the benchmarks of few labels and of prompts.
+
+Each is a folder of its name (`sst2`, `phrasebank`, `eprstmt`) in the folder that the environment variable
+`CATENA_DATA` names, by default `data/raw`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
+
+FOLDER = Path(os.environ.get("CATENA_DATA", Path(__file__).resolve().parent.parent / "data" / "raw"))
 
 
 def sst2(folder: Path) -> dict[str, pd.DataFrame]:

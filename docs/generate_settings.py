@@ -126,7 +126,9 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, dict):
         return "`{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}`"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(map(str, value)) + "]`"
+        # Texts in quotes, so that an empty one is seen.
+        quoted = (json.dumps(one, ensure_ascii=False) if isinstance(one, str) else str(one) for one in value)
+        return f"`[{', '.join(quoted)}]`"
     if isinstance(value, str) and (not value or "\n" in value):
         return f"`{json.dumps(value)}`"
     return f"`{value}`"

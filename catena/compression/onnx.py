@@ -21,8 +21,11 @@ from catena.compression.folder import read_labelled
 from catena.compression.sample import as_rows
 from catena.errors import ModelError, SettingsError
 from catena.files import check_replaceable, complete_folder, write_json
+from catena.methods import get_method
 from catena.model_folder import read_card, weights_sha256
 from catena.predictor import Predictor
+from catena.problems import get_problem
+from catena.settings import MethodSettings, ProblemSettings
 from catena.training.embedding import row_lengths
 
 if TYPE_CHECKING:
@@ -89,10 +92,19 @@ def export_onnx(
     `ModelError` where the network cannot be exported or says something else than before.
     """
     check_replaceable(target, (DESCRIPTION, NETWORK), (source,))
-    if "tails" in read_card(source):
+    card = read_card(source)
+    if "tails" in card:
         raise SettingsError(
             "A chain answers several questions at once and is not exported; let its tails teach students "
             "(`method.distillation.teacher`), and export those."
+        )
+    head = get_problem(ProblemSettings.model_validate(card["problem"])).head(card["label_names"])
+    method = get_method(MethodSettings.model_validate(card.get("method", {})))
+    if method.head(head) != head:
+        raise SettingsError(
+            f"A model of the method {method.name} asks a language model about every label or word, which is "
+            "no network from texts to scores; let it teach a student (`method.distillation.teacher`), and "
+            "export that."
         )
     predictor = Predictor.load(source, device="cpu", precision="float32")
     problem = predictor.problem

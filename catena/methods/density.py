@@ -132,24 +132,18 @@ class Density(Method):
             soft = embeddings[starts.to(embeddings.device)].float().clone()
             if chosen.soft_tokens_start == "random":
                 soft = torch.randn_like(soft) * embeddings.float().std()
-        network = DensityNetwork(below, wording, prior, soft, only_true=self.generative == 1.0)
+        network = DensityNetwork(below, wording, prior, soft, only_true=chosen.generative_share == 1.0)
         if chosen.normalization == "token":
             network.unit = max(float(np.mean(lengths)) - own, 1.0)
         return network
 
     # -- in training ---------------------------------------------------------------------------
 
-    @property
-    def generative(self) -> float:
-        """λ, the share of log P(x|y) in what is maximised."""
-        chosen = self.settings.density
-        return {"generative": 1.0, "discriminative": 0.0}.get(chosen.objective, chosen.generative_weight)
-
     def loss(
         self, outputs: Any, labels: torch.Tensor, of_logits: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         """The objective, and what the method of the language model below adds to any loss."""
-        share = self.generative
+        share = self.settings.density.generative_share
 
         def objective(logits: torch.Tensor) -> torch.Tensor:
             cost: torch.Tensor = outputs.cost.mean()

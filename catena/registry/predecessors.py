@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from catena.errors import ModelError, RegistryError
 from catena.files import sha256_file
 from catena.layout import Layout
+from catena.methods.base_reference import base_of
 from catena.model_folder import CARD, check_files, read_card, weights_sha256
 from catena.registry.versions import model_folder, resolve
 from catena.settings import Settings
@@ -75,6 +76,8 @@ def bring_predecessors(
 ) -> None:
     """Put the models of that time into a copy of the project, and name them there by their folders.
 
+    With one that is an adapter comes the backbone that it is for.
+
     Raises `RegistryError` where one cannot be had, or is another than was recorded.
     """
     for role, recorded in (document.get("predecessors") or {}).items():
@@ -84,6 +87,8 @@ def bring_predecessors(
         try:
             folder = model_folder(where, layout)
             check_files(folder, read_card(folder))
+            base = base_of(folder)
+            below = base.find(folder) if base is not None else None
         except (ModelError, RegistryError) as error:
             raise RegistryError(
                 f"The model of `{parameter}` ({given}) cannot be had any more: {error}"
@@ -97,11 +102,15 @@ def bring_predecessors(
         report(f"{role}: {given}")
         place = Path("models", "predecessors", role)
         shutil.copytree(folder, copy.root / place)
+        if below is not None and not copy.backbone(below.name).exists():
+            shutil.copytree(below, copy.backbone(below.name))
         _rename(copy.params, ROLES[role], place.as_posix())
 
 
 def _rename(params: Path, keys: tuple[str, ...], value: str) -> None:
     yaml = YAML()
+    yaml.preserve_quotes = True  # in braces `package:x` is no YAML without them
+    yaml.width = 1 << 20  # nor is every line that was broken
     content = yaml.load(params.read_text(encoding="utf-8"))
     *groups, last = keys
     inner = content

@@ -35,6 +35,13 @@ class ContinuedPretrainingSettings(Group):
         0.15, gt=0.0, description="`masked`: share of the tokens that must be filled in (Devlin et al. 2019)."
     )
 
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing beside the others."""
+        if not self.steps:
+            return self.given("objective", "learning_rate", "masked_share")
+        return self.given("masked_share") if self.objective == "causal" else []
+
 
 class ChainSettings(Group):
     """How the backbone, the links and the tails of a chain are trained."""
@@ -94,3 +101,13 @@ class ChainSettings(Group):
         default_factory=lambda: ContinuedPretrainingSettings(),
         description="Self-supervised training of the backbone on the tails' texts.",
     )
+
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing beside the others."""
+        return [
+            *([] if self.sampling == "temperature" else self.given("temperature")),
+            *([] if self.weighting == "uncertainty" else self.given("uncertainty_rate")),
+            *([] if self.earlier == "replay" else self.given("replay")),
+            *(f"pretraining.{name}" for name in self.pretraining.unread),
+        ]

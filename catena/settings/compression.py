@@ -27,6 +27,11 @@ class DistillationSettings(Group):
     )
     weight: Fraction = Field(0.5, description="Share of the teacher in the loss; the labels have the rest.")
 
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given without a teacher."""
+        return [] if self.teacher is not None else self.given("temperature", "weight")
+
 
 class CompressionSettings(Group):
     """What is cut out of a trained network, and how its weights are stored."""
@@ -59,3 +64,13 @@ class CompressionSettings(Group):
     def prunes(self) -> bool:
         """Whether anything is cut out."""
         return bool(self.prune_heads or self.prune_layers)
+
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing to what is cut out."""
+        heads = () if self.prune_heads else ("head_importance",)
+        layers = () if self.prune_layers else ("choose_layers",)
+        measured = (self.prune_heads and self.head_importance == "sensitivity") or (
+            self.prune_layers and self.choose_layers == "measured"
+        )
+        return self.given(*heads, *layers, *(() if measured else ("records",)))

@@ -177,7 +177,7 @@ class PreparationSettings(Group):
         0.85,
         ge=0.5,
         le=1.0,
-        description="Jaccard similarity of character 5-grams (estimated) of near duplicates, at least.",
+        description="Jaccard similarity of character 5-grams of near duplicates, at least.",
     )
     validation_fraction: OpenFraction = Field(
         0.1, gt=0.0, description="Share of the training records split off for validation."

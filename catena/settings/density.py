@@ -78,6 +78,18 @@ class DensitySettings(Group):
         "`problem.threshold` other than 0.5.",
     )
 
+    @property
+    def generative_share(self) -> float:
+        """λ, the share of log P(text | label) in what is maximised."""
+        return {"generative": 1.0, "discriminative": 0.0}.get(self.objective, self.generative_weight)
+
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing beside the others."""
+        weight = () if self.objective == "hybrid" else ("generative_weight",)
+        soft = () if self.soft_tokens else ("soft_tokens_start", "soft_tokens_rate")
+        return self.given(*weight, *soft)
+
     @field_validator("descriptions")
     @classmethod
     def _descriptions_differ(cls, value: dict[str, str] | None) -> dict[str, str] | None:

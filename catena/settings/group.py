@@ -32,6 +32,15 @@ class Group(BaseModel):
             raise ValueError(f"true or false was expected, not {value}")
         return value
 
+    def given(self, *names: str) -> list[str]:
+        """Those of the settings `names` that are not at their defaults."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in names
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        ]
+
 
 def _kinds(annotation: Any) -> set[Any]:
     """The types that a value may have by its annotation; what is within lists is not looked at."""

@@ -203,12 +203,13 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _what_is_not_told_apart_has_no_weights(self) -> Settings:
-        if self.method.name == "density" and self.method.density.objective == "generative":
+        if self.method.name == "density" and self.method.density.generative_share == 1.0:
             for name, unused in (("class_weights", "none"), ("label_smoothing", 0.0)):
                 if getattr(self.training, name) != unused:
                     raise ValueError(
-                        f"`training.{name}` says nothing to `method.density.objective` generative, which "
-                        f"does not tell labels apart in training; set it to {unused}, or choose hybrid"
+                        f"`training.{name}` says nothing to `method.density.objective` generative (or a "
+                        "`generative_weight` of 1), which does not tell labels apart in training; set it to "
+                        f"{unused}, or choose hybrid"
                     )
         return self
 

@@ -21,7 +21,7 @@ _OWN = {
     "layers": ("top_layers",),
     "gradual": ("gradual",),
     "density": ("density",),
-    "peft": ("lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "bitfit"),
+    "peft": ("lora", "adalora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning"),
     "prompt": ("prompt", "pattern"),
     "chain": ("chain",),
 }
@@ -96,18 +96,26 @@ class MethodSettings(Group):
     @property
     def unread(self) -> list[str]:
         """Settings that were given and say nothing to this method, such as those of one tried before."""
-        read_by = {self.name, self.density.adapt} if self.name == "density" else {self.name}
-        return [name for name, methods in _OWN.items() if self._is_given(name) and not read_by & {*methods}]
+        read_by = {self.name, self._moves}
+        groups = [name for name, methods in _OWN.items() if not read_by & {*methods}]
+        inner = {"peft": self.peft.unread(self._moves)} | {
+            name: getattr(self, name).unread
+            for name in ("density", "prompt", "chain", "distillation", "compression")
+        }
+        return [
+            *self.given(*groups, *(() if self.cache else ("cache_gigabytes",))),
+            *(f"{group}.{name}" for group, names in inner.items() if group not in groups for name in names),
+        ]
 
-    def _is_given(self, name: str) -> bool:
-        return bool(
-            getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
-        )
+    @property
+    def _moves(self) -> str:
+        """The method that moves the weights."""
+        return self.density.adapt if self.name == "density" else self.name
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> MethodSettings:
         by_layer = ("full", "top_layers", "gradual")
-        moves = self.density.adapt if self.name == "density" else self.name
+        moves = self._moves
         if self.layer_decay != 1.0 and moves not in by_layer:
             raise ValueError(f"`layer_decay` says nothing to {self.name}; it is for {', '.join(by_layer)}")
         for name in ("dora", "rank_stabilized"):
@@ -115,7 +123,7 @@ class MethodSettings(Group):
                 raise ValueError(f"`peft.{name}` says nothing to {moves}; it is for lora")
         if self.cache and self.name != "top_layers":
             raise ValueError(
-                f"`cache` says nothing to {self.name}, which freezes no layers; it is for top_layers"
+                f"`cache` keeps what frozen layers say for `name` top_layers, and says nothing to {self.name}"
             )
         return self
 
@@ -146,10 +154,11 @@ class MethodSettings(Group):
                 f"`name` {self.name} trains nothing, so it has no use for `distillation.teacher`; leave that "
                 "out or choose another method"
             )
-        if self.name == "density" and self.density.objective == "generative":
+        if self.name == "density" and self.density.generative_share == 1.0:
             raise ValueError(
-                "`density.objective` generative does not tell labels apart in training, so it has no use for "
-                "`distillation.teacher`; choose hybrid or discriminative"
+                "`density.objective` generative does not tell labels apart in training (nor does a "
+                "`generative_weight` of 1), so it has no use for `distillation.teacher`; choose hybrid or "
+                "discriminative"
             )
         return self
 

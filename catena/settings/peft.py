@@ -8,6 +8,23 @@ from pydantic import Field
 
 from catena.settings.group import Group, OpenFraction
 
+#: The methods that read a setting.
+_READERS = {
+    "targets": ("lora", "adalora", "ia3", "bottleneck"),
+    "rank": ("lora", "adalora"),
+    "alpha": ("lora", "adalora"),
+    "dropout": ("lora", "adalora"),
+    "rank_stabilized": ("lora",),
+    "dora": ("lora",),
+    "initial_rank": ("adalora",),
+    "full_rank_share": ("adalora",),
+    "final_rank_share": ("adalora",),
+    "interval": ("adalora",),
+    "orthogonality": ("adalora",),
+    "bottleneck": ("bottleneck",),
+    "virtual_tokens": ("prefix_tuning", "prompt_tuning"),
+}
+
 
 class PeftSettings(Group):
     """Sizes and places of what is trained in place of the network's own weights."""
@@ -59,3 +76,7 @@ class PeftSettings(Group):
         le=1024,
         description="`prefix_tuning`, `prompt_tuning`: how many learned places stand before each text.",
     )
+
+    def unread(self, method: str) -> list[str]:
+        """Settings that were given and say nothing to `method`."""
+        return self.given(*(name for name, readers in _READERS.items() if method not in readers))

@@ -157,6 +157,17 @@ class PromptSettings(Group):
     )
     answer_tokens: int = Field(16, ge=1, le=512, description="Answering: longest answer, in tokens.")
 
+    @property
+    def unread(self) -> list[str]:
+        """Settings that were given and say nothing beside the others."""
+        sought = self.shots and self.choice == "similar"
+        return [
+            *([] if self.shots else self.given("choice")),
+            *([] if sought else self.given("similarity", "pool")),
+            *([] if self.calibration == "contextual" else self.given("content_free")),
+            *([] if self.template is None or self.template.masked else self.given("masks")),
+        ]
+
     @field_validator("template", mode="before")
     @classmethod
     def _is_no_name(cls, value: object) -> object:

@@ -87,9 +87,10 @@ def _language_model(settings: Settings, folder: Path, device: Device, tokenizer:
     auto = transformers.AutoModelForMaskedLM if objective == "masked" else transformers.AutoModelForCausalLM
     torch.manual_seed(settings.seed)
     try:
-        network = auto.from_pretrained(
+        network, report = auto.from_pretrained(
             folder,
             config=config,
+            output_loading_info=True,
             attn_implementation=device.attention,
             use_safetensors=True,
             dtype=torch.float32,
@@ -99,6 +100,13 @@ def _language_model(settings: Settings, folder: Path, device: Device, tokenizer:
     except (OSError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0][:200]
         raise ModelError(f"The backbone in {folder} cannot be pretrained further: {line}") from None
+    inside = f"{network.base_model_prefix}."
+    if any(not name.startswith(inside) for name in report["missing_keys"]):
+        print(
+            "pretraining: the backbone was stored without its language-model head, so one is made up and "
+            "learned with the rest; give it enough steps, or choose a backbone that has its own",
+            flush=True,
+        )
     network.catena_masks = objective == "masked"
     return network.to(device.torch_device)
 

@@ -1,4 +1,4 @@
-"""Methods through the whole chain: density, eight bits, an adapter, top layers, a pattern, a prompt."""
+"""Methods through the whole chain: density, an adapter, top layers, a student, eight bits, prompts."""
 
 from __future__ import annotations
 
@@ -106,6 +106,8 @@ def test_a_self_trained_density_and_then_eight_bits_are_registered_served_and_re
     prior = load_file(tiny_project / "models/candidate/density.safetensors")["log_prior"]
     assert prior.exp().tolist() == pytest.approx(((counts + 1) / (counts.sum() + 3)).tolist(), abs=1e-6)
     assert json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())["accuracy"] > 0.6
+    report = (tiny_project / "reports/evaluation/report.html").read_text()
+    assert 'id="shares"' in report and "<mark" in report.partition('id="shares"')[2], "text in colours"
     size = (tiny_project / "models/candidate/model.safetensors").stat().st_size
     rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/1", timeout=500)
     assert "identical" in rebuilt.stdout
@@ -124,7 +126,20 @@ ADAPTER: dict[str, Any] = {
 TOP_LAYERS: dict[str, Any] = {"method": {"name": "top_layers", "layers": 1, "cache": True}}
 
 
-def test_an_adapter_and_then_top_layers_are_registered_served_and_rebuilt(tiny_project: Path) -> None:
+STUDENT: dict[str, Any] = {
+    "method": {
+        "name": "full",
+        "start": "models:/tiny/2",
+        "distillation": {"teacher": "models:/tiny/1"},
+        "compression": {"prune_heads": 0.5, "quantize": "int8"},
+    },
+    "training": {"epochs": 2},
+}
+
+
+def test_an_adapter_top_layers_and_a_small_student_are_registered_served_and_rebuilt(
+    tiny_project: Path,
+) -> None:
     change(tiny_project, ADAPTER)
     run(tiny_project, "python", "-m", "catena.cli", "fetch")
     registered(tiny_project, 1)
@@ -141,6 +156,14 @@ def test_an_adapter_and_then_top_layers_are_registered_served_and_rebuilt(tiny_p
     rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/2", timeout=500)
     assert "identical" in rebuilt.stdout
 
+    size = (folder / "model.safetensors").stat().st_size
+    change(tiny_project, STUDENT)
+    registered(tiny_project, 3)
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * size
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/3", timeout=500)
+    assert "start: models:/tiny/2" in rebuilt.stdout and "teacher: models:/tiny/1" in rebuilt.stdout
+    assert "identical" in rebuilt.stdout
+
 
 def test_a_pattern_and_then_a_bare_prompt_are_registered_served_and_rebuilt(tiny_project: Path) -> None:
     tokenizer = tiny_tokenizer(template=None)
@@ -150,6 +173,8 @@ def test_a_pattern_and_then_a_bare_prompt_are_registered_served_and_rebuilt(tiny
     run(tiny_project, "python", "-m", "catena.cli", "fetch")
     registered(tiny_project, 1)
     assert json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())["accuracy"] > 0.45
+    rebuilt = run(tiny_project, "python", "-m", "catena.cli", "reproduce", "models:/tiny/1", timeout=500)
+    assert "identical" in rebuilt.stdout
 
     change(tiny_project, {"method": {**ASKED["method"], "name": "prompt"}})
     registered(tiny_project, 2)

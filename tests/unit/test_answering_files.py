@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from catena.problems import get_problem
 from catena.problems.answering import Answering
 from catena.problems.answers import from_canonical, read_answers
 from catena.settings import DataSettings, Settings, load_settings, parse_settings
+from tests.real_data import real_data
 
-SHARED = Path(os.environ.get("CATENA_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 CITIES = ["Oslo", "Bern", "Lima", "Kiel", "Riga", "Rome", "Cork", "Graz", "Nice", "Faro"]
 
@@ -332,9 +331,8 @@ def test_a_column_that_is_missing_gets_a_sentence(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.skipif(not (SHARED / "xquad").is_dir(), reason="XQuAD is not there (CATENA_DATA)")
 def test_xquad_is_read_whole() -> None:
-    batch = read(SHARED / "xquad" / "xquad.en.json", format="auto")
+    batch = read(real_data("xquad/xquad.en.json"), format="auto")
     assert len(batch.records) == 1190 and batch.broken.empty
     assert batch.records["context"].nunique() == 240
     for raw, context in zip(batch.records["answers"], batch.records["context"], strict=True):

@@ -187,6 +187,23 @@ def test_a_model_that_writes_is_not_exported(tmp_path: Path, records: Path) -> N
         export_onnx(folder, tmp_path / "onnx", records)
 
 
+def test_a_model_that_asks_a_language_model_about_labels_is_not_exported(
+    records: Path, tmp_path: Path
+) -> None:
+    tokenizer = tiny_tokenizer()
+    for name in ("density", "prompt", "pattern"):
+        method = {"name": name, "prompt": {"template": {"pattern": "{text} {label}"}}}
+        folder = tmp_path / name
+        tiny_network(tokenizer).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_card(folder, tiny_card(LABELS, "f") | {"method": method})
+        words = ["export", "--model", folder, "--output", tmp_path / "o", "--records", records]
+        failure = CliRunner().invoke(app, [*map(str, words)])
+        assert failure.exit_code == CatenaError.exit_code
+        assert f"A model of the method {name} asks a language model" in failure.stderr
+    assert not (tmp_path / "o").exists()
+
+
 def test_records_that_do_not_fit_get_a_sentence(model: Path, records: Path, tmp_path: Path) -> None:
     cut = CompressionSettings(prune_heads=0.5)
     table = pd.read_parquet(records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +15,7 @@ from catena.errors import DataError, SettingsError
 from catena.layout import Layout
 from catena.problems import get_problem
 from catena.settings import load_settings
-
-SHARED = Path(os.environ.get("CATENA_DATA", Path(__file__).parents[3] / "shared" / "data"))
+from tests.real_data import real_data
 
 
 def reviews(count: int = 120) -> pd.DataFrame:
@@ -105,9 +103,8 @@ def test_a_saved_data_set_brings_its_test_part(tmp_path: Path) -> None:
 
 
 def test_sst2_is_recognised(tmp_path: Path) -> None:
-    if not (SHARED / "sst2").is_dir():
-        pytest.skip(f"there is no {SHARED / 'sst2'}; name the folder of the real data sets in CATENA_DATA")
-    found = inspect_file(SHARED / "sst2" / "train.tsv", test=SHARED / "sst2" / "test.tsv")
+    sst2 = real_data("sst2")
+    found = inspect_file(sst2 / "train.tsv", test=sst2 / "test.tsv")
     assert found.data.column_names == ("text", "label")
     assert not found.data.quoting
     assert (found.records, found.classes) == (6920, {"1": 3610, "0": 3310})

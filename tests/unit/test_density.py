@@ -339,17 +339,22 @@ def test_settings_that_say_nothing_are_one_sentence(density: dict[str, Any], sen
     assert sentence in str(error.value)
 
 
-def test_weights_of_labels_mean_nothing_where_labels_are_not_told_apart() -> None:
-    method = {"name": "density", "density": {"objective": "generative"}}
+ALL_GENERATIVE = [{"objective": "generative"}, {"objective": "hybrid", "generative_weight": 1.0}]
+
+
+@pytest.mark.parametrize("density", ALL_GENERATIVE, ids=["generative", "hybrid"])
+def test_weights_of_labels_mean_nothing_where_labels_are_not_told_apart(density: dict[str, Any]) -> None:
+    method = {"name": "density", "density": density}
     for training in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
         with pytest.raises(SettingsError, match=r"says nothing to `method\.density\.objective` generative"):
             parse_settings({"method": method, "training": training})
 
 
-def test_a_teacher_teaches_nothing_where_labels_are_not_told_apart() -> None:
+@pytest.mark.parametrize("density", ALL_GENERATIVE, ids=["generative", "hybrid"])
+def test_a_teacher_teaches_nothing_where_labels_are_not_told_apart(density: dict[str, Any]) -> None:
     method = {"name": "density", "distillation": {"teacher": "models/other"}}
     parse_settings({"method": method})
-    method["density"] = {"objective": "generative"}
+    method["density"] = density
     with pytest.raises(
         SettingsError, match=r"generative does not tell labels apart .* no use for `distillation\.teacher`"
     ):

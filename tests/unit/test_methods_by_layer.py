@@ -272,10 +272,43 @@ def test_settings_of_another_method_are_named() -> None:
     def unread(name: str) -> list[str]:
         return MethodSettings.model_validate({"name": name, **given}).unread
 
-    assert unread("full") == ["layers", "density", "peft"]
+    assert unread("full") == unread("bitfit") == ["layers", "density", "peft"]
     assert unread("lora") == ["layers", "density"]
     assert unread("density") == ["layers"]  # which is adapted by LoRA
+    assert unread("prefix_tuning") == ["layers", "density", "peft.rank"]
     assert MethodSettings().unread == []
+
+
+@pytest.mark.parametrize(
+    ("given", "unread"),
+    [
+        ({"name": "lora", "peft": {"rank": 4, "virtual_tokens": 9, "interval": 3}},
+         ["peft.interval", "peft.virtual_tokens"]),
+        ({"name": "adalora", "peft": {"rank": 4, "interval": 3, "bottleneck": 8}}, ["peft.bottleneck"]),
+        ({"name": "density", "density": {"objective": "generative", "generative_weight": 0.3,
+          "soft_tokens_rate": 2.0}}, ["density.generative_weight", "density.soft_tokens_rate"]),
+        ({"name": "full", "distillation": {"weight": 0.3}, "compression": {"records": 9}},
+         ["distillation.weight", "compression.records"]),
+        ({"name": "full", "compression": {"prune_layers": 1, "head_importance": "magnitude",
+          "choose_layers": "top", "records": 9}}, ["compression.head_importance", "compression.records"]),
+        ({"name": "full", "compression": {"prune_heads": 0.2, "records": 9}}, []),
+        ({"name": "chain", "chain": {"sampling": "uniform", "temperature": 3.0, "uncertainty_rate": 5.0,
+          "replay": 0.5, "pretraining": {"objective": "masked"}}},
+         ["chain.temperature", "chain.uncertainty_rate", "chain.replay", "chain.pretraining.objective"]),
+        ({"name": "chain", "chain": {"pretraining": {
+            "steps": 5, "objective": "causal", "masked_share": 0.2}}},
+         ["chain.pretraining.masked_share"]),
+        ({"name": "prompt", "prompt": {"template": {"pattern": "{text} {label}"}, "pool": 9,
+          "choice": "random", "masks": "first", "content_free": ["x"]}},
+         ["prompt.choice", "prompt.pool", "prompt.content_free", "prompt.masks"]),
+        ({"name": "prompt", "prompt": {"template": {"pattern": "{text} {mask}"}, "shots": 2, "pool": 9,
+          "choice": "similar", "masks": "first", "calibration": "contextual", "content_free": ["x"]}}, []),
+        ({"name": "top_layers", "cache_gigabytes": 2.0}, ["cache_gigabytes"]),
+        ({"name": "top_layers", "cache": True, "cache_gigabytes": 2.0}, []),
+    ],
+)  # fmt: skip
+def test_settings_that_others_make_void_are_named(given: dict[str, Any], unread: list[str]) -> None:
+    assert MethodSettings.model_validate(given).unread == unread
 
 
 @pytest.mark.parametrize("name", ["dora", "rank_stabilized"])

@@ -175,6 +175,7 @@ def test_words_that_the_tokenizer_does_not_know_or_tell_apart_are_refused(tmp_pa
     assert logits(asked(cloze, network, tokenizer), ["cargo"]).shape == (1, 2)
     for spellings, message in (
         ({"b": "ßß", "g": "wheat"}, "word 'ßß' for 'b' holds nothing, or something"),
+        ({"b": "\u200b\u200d", "g": "wheat"}, "holds nothing, or something"),
         ({"b": "Wheat", "g": "wheat"}, "the same to the network"),
     ):
         with pytest.raises(SettingsError, match=message):

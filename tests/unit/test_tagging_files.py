@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from catena.errors import CatenaError, DataError, SettingsError
 from catena.problems import get_problem
 from catena.problems.spans import from_canonical
 from catena.settings import DataSettings, ProblemSettings, parse_settings
+from tests.real_data import real_data
 
-SHARED = Path(os.environ.get("CATENA_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NAMES = ["Anna", "Bert", "Carla", "David", "Emma", "Frank"]
 CITIES = ["Oslo", "Bern", "Lima", "Kiel", "Riga"]
 VERBS = ["visits", "leaves", "likes", "misses", "sees", "paints"]
@@ -195,9 +194,7 @@ def test_lists_in_parquet_are_read_like_lists_in_json(tmp_path: Path) -> None:
 def test_conll_2003_holds_the_entities_that_its_authors_counted(
     name: str, sentences: int, counts: dict[str, int], scheme: str
 ) -> None:
-    file = SHARED / "conll2003" / name
-    if not file.exists():
-        pytest.skip(f"there is no {file}; name the folder of the real data sets in CATENA_DATA")
+    file = real_data(f"conll2003/{name}")
     problem = get_problem(ProblemSettings.model_validate({"name": "tagging", "tag_scheme": scheme}))
     found: Counter[str] = Counter()
     records = 0
@@ -263,9 +260,7 @@ def test_documents_that_are_not_marked_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_documents_of_conll_2003_are_as_many_as_its_authors_counted(tmp_path: Path) -> None:
-    file = SHARED / "conll2003" / "eng.testa"
-    if not file.exists():
-        pytest.skip(f"there is no {file}; name the folder of the real data sets in CATENA_DATA")
+    file = real_data("conll2003/eng.testa")
     records, broken = read_documents(tmp_path / "eng.testa", file.read_text())
     assert (len(records), len(broken)) == (216, 0)
     assert records["text"].str.count("\n").add(1).sum() == 3_250
