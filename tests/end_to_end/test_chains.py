@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from tests.tiny_chain import make_chain
-from tests.tiny_project import run
+from tests.tiny_project import run, write_records
 
 pytestmark = pytest.mark.end_to_end
 
@@ -25,7 +27,7 @@ print(json.dumps({
 """
 
 
-def test_two_tails_become_one_registered_model_that_answers_both(tiny_project: Path) -> None:
+def test_two_tails_become_one_registered_model_and_a_third_joins_later(tiny_project: Path) -> None:
     make_chain(tiny_project)
     run(tiny_project, "dvc", "add", "-q", "data/raw/pair")
     run(tiny_project, "dvc", "repro", timeout=500)
@@ -64,3 +66,32 @@ def test_two_tails_become_one_registered_model_that_answers_both(tiny_project: P
     said = pd.read_parquet(tiny_project / "out.parquet")
     assert said["entities.prediction"].tolist() == ["[]", '[[4,8,"ORG"],[16,20,"LOC"]]']
     assert not any(name.startswith("topics.") for name in said)
+
+    add_a_tail(tiny_project)
+    report = json.loads((tiny_project / "reports/registry.json").read_text())
+    assert (report["version"], report["decision"]) == ("2", "promoted")
+    metrics = json.loads((tiny_project / "reports/evaluation/metrics.json").read_text())
+    assert metrics["tails"] == {"topics": 48, "entities": 40, "later": 30}
+    assert metrics["later.accuracy"] > 0.5
+    after = json.loads(
+        run(tiny_project, "python", "-c", LOADED, MLFLOW_TRACKING_URI="sqlite:///mlflow.db").stdout
+    )
+    assert {"later.prediction", *answers["columns"]} <= {*after["columns"]}
+    for before, row in zip(answers["both"], after["both"], strict=True):
+        assert {name: row[name] for name in before} == before, "earlier tails answer as they did"
+
+
+def add_a_tail(project: Path) -> None:
+    """What the manual says: a copy of the chain as the backbone, and one tail more."""
+    shutil.copytree(project / "models/candidate", project / "models/pair-1")
+    for part, count, seed in (("train", 90, 3), ("test", 30, 4)):
+        write_records(project / f"data/raw/pair/later/{part}.csv", count=count, seed=seed)
+    yaml = YAML(typ="safe")
+    params = yaml.load(project / "params.yaml")
+    params["problem"]["tails"]["later"] = params["problem"]["tails"]["topics"]
+    params["backbone"] |= {"name": "pair-1", "source": "folder:models/pair-1"}
+    params["gate"]["floors"]["later.accuracy"] = 0.2
+    yaml.dump(params, project / "params.yaml")
+    run(project, "dvc", "add", "-q", "data/raw/pair")
+    run(project, "python", "-m", "catena.cli", "fetch")
+    run(project, "dvc", "repro", timeout=500)
