@@ -243,6 +243,7 @@ def predicted(folder: Path, test: pd.DataFrame, precision: str) -> dict[str, flo
 def exported(folder: Path, test: pd.DataFrame) -> dict[str, float]:
     """The figures of an exported network, with nothing but onnxruntime and tokenizers."""
     import onnxruntime
+    import torch
     from tokenizers import Tokenizer
 
     described = json.loads((folder / "export.json").read_text(encoding="utf-8"))
@@ -250,7 +251,7 @@ def exported(folder: Path, test: pd.DataFrame) -> dict[str, float]:
     tokenizer.enable_truncation(described["max_length"])
     tokenizer.enable_padding(pad_id=described["pad_token_id"])
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
     names = described["label_names"]
 

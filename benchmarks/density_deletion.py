@@ -31,7 +31,7 @@ from benchmarks.machine import describe
 from catena.explanation import Explanation, explain
 from catena.files import write_json
 from catena.predictor import Predictor
-from catena.settings import load_settings
+from catena.settings import MethodSettings, load_settings
 from catena.token_shares import explain_by_shares
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +112,8 @@ def summary(found: dict[str, dict[str, Any]], seed: int) -> dict[str, Any]:
 def how_trained(predictor: Predictor, validation: pd.DataFrame) -> dict[str, Any]:
     """The settings that made the model, how many records it learned from, and how good it is."""
     settings = load_settings(ROOT / "params.yaml")
+    if MethodSettings.model_validate(predictor.card["method"]) != settings.method:
+        raise SystemExit("The model was trained with another `method` than params.yaml has now.")
     said = predictor.predict(validation[list(predictor.problem.input_roles)], clean=False)
     right = said["prediction"].to_numpy() == validation[predictor.problem.target_role].to_numpy()
     return {
@@ -142,15 +144,15 @@ def main() -> None:
     predictor = Predictor.load(options.model, precision="float32")
     (role,) = predictor.problem.input_roles
     whole = pd.read_parquet(options.data)
-    trained = how_trained(predictor, whole)
-    records = whole
-    records = records[records[role].str.split().str.len() <= options.words]
+    records = whole[whole[role].str.split().str.len() <= options.words]
     records = records.sample(min(options.records, len(records)), random_state=options.seed)
     path = options.output / f"density_deletion-{options.name}.json"
     fingerprint = str(predictor.card["fingerprint"])
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     same = stored.get("model") == fingerprint and stored.get("occlusion") == options.occlusion
     found: dict[str, dict[str, Any]] = stored.get("raw", {}) if same else {}
+    trained = stored.get("trained") if same else None
+    trained = trained or how_trained(predictor, whole)
     options.output.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {}
     for number, record in enumerate(records.to_dict("records"), 1):

@@ -31,7 +31,7 @@ def divide(lines: list[str], count: int, seed: int) -> tuple[list[str], list[str
 def main() -> None:
     """Write the four files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder with train.tsv, dev.tsv, test.tsv")
+    parser.add_argument("source", type=Path, help="another folder, with train.tsv, dev.tsv, test.tsv")
     parser.add_argument("target", type=Path)
     parser.add_argument("--count", type=int, default=64, help="labelled sentences of each class")
     options = parser.parse_args()

@@ -27,6 +27,7 @@ from catena.predictor import Predictor
 from catena.problems import get_problem
 from catena.settings import MethodSettings, ProblemSettings
 from catena.training.embedding import row_lengths
+from catena.training.teaching import KINDS
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -101,10 +102,10 @@ def export_onnx(
     head = get_problem(ProblemSettings.model_validate(card["problem"])).head(card["label_names"])
     method = get_method(MethodSettings.model_validate(card.get("method", {})))
     if method.head(head) != head:
+        advice = "; let it teach a student (`method.distillation.teacher`), and export that"
         raise SettingsError(
             f"A model of the method {method.name} asks a language model about every label or word, which is "
-            "no network from texts to scores; let it teach a student (`method.distillation.teacher`), and "
-            "export that."
+            f"no network from texts to scores{advice if head.kind in KINDS else ''}."
         )
     predictor = Predictor.load(source, device="cpu", precision="float32")
     problem = predictor.problem

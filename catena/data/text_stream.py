@@ -126,7 +126,7 @@ def open_text(path: Path, encoding: str) -> Iterator[tuple[TextStream, io.Buffer
 def check_line_ends(path: Path, stream: io.BufferedReader[TextStream]) -> None:
     """Raise `DataError` where lines end with carriage returns alone, as on very old Macs."""
     begin = stream.peek(1)
-    if b"\r" in begin and b"\n" not in begin:
+    if b"\r" in begin.rstrip() and b"\n" not in begin:
         raise DataError(
             f"{path.name} ends its lines with carriage returns alone; save it with ordinary line ends (LF)."
         )

@@ -40,33 +40,35 @@ def entity_claims(said: Row | None, label_names: Sequence[str], about: str | Non
 def locate_entities(given: Any, text: str) -> Any:
     """Entities given by `text` and `label`, with `start` and `end` of where the text has them.
 
-    The same entity given twice is looked for at the next place, and whole words come before parts of
-    longer ones. Raises `ValueError` where it is not there.
+    The same entity given twice is looked for at the next place; places inside of longer words come last.
+    Raises `ValueError` where it is not there.
     """
     if not isinstance(given, list):
         return given
     located = []
-    begun: Counter[str] = Counter()
+    places: dict[str, list[int]] = {}
     for entity in given:
         if isinstance(entity, dict) and "text" in entity and "start" not in entity:
             quoted = str(entity["text"])
-            start = _place(quoted, text, begun[quoted])
-            if start is None:
+            left = places.setdefault(quoted, _places(quoted, text))
+            if not left:
                 raise ValueError(f"the text does not hold the entity {quoted!r}")
-            begun[quoted] = start + len(quoted)
+            start = left.pop(0)
             entity = {"start": start, "end": start + len(quoted), "label": entity.get("label")}
         located.append(entity)
     return located
 
 
-def _place(quoted: str, text: str, begin: int) -> int | None:
-    """Where words stand in a text from `begin` on, within a longer word only if nowhere else."""
+def _places(quoted: str, text: str) -> list[int]:
+    """Where words stand in a text, and after these where they are part of longer words."""
     if not quoted:
-        return None
-    for pattern in (whole_word(quoted), re.escape(quoted)):
-        if (found := re.compile(pattern).search(text, begin)) is not None:
-            return found.start()
-    return None
+        return []
+    whole, everywhere = (
+        [found.start() for found in re.finditer(pattern, text)]
+        for pattern in (whole_word(quoted), re.escape(quoted))
+    )
+    free = [at for at in everywhere if all(abs(at - other) >= len(quoted) for other in whole)]
+    return [*whole, *free]
 
 
 def entities_found(said: Row, expected: str) -> bool:

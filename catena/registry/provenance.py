@@ -173,7 +173,7 @@ def data_hashes(settings: Settings, layout: Layout) -> dict[str, dict[str, str]]
         if stage == "register":
             continue
         for kind in ("deps", "outs"):
-            for item in entry.get(kind) or []:
+            for item in (entry or {}).get(kind) or []:
                 if "md5" in item and not str(item["path"]).endswith(".py"):
                     group = "raw" if str(item["path"]).startswith("data/raw/") else stage
                     name = f"{group}" if kind == "outs" or group == "raw" else f"{group}.reads"

@@ -88,7 +88,8 @@ class DensitySettings(Group):
         """Settings that were given and say nothing beside the others."""
         weight = () if self.objective == "hybrid" else ("generative_weight",)
         soft = () if self.soft_tokens else ("soft_tokens_start", "soft_tokens_rate")
-        return self.given(*weight, *soft)
+        unit = () if self.generative_share else ("normalization",)
+        return self.given(*weight, *soft, *unit)
 
     @field_validator("descriptions")
     @classmethod

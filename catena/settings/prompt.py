@@ -121,7 +121,11 @@ class PromptSettings(Group):
         description="`similar`: by the tokens that texts share, or by the network's mean output.",
     )
     pool: int = Field(
-        1000, ge=1, le=100_000, description="`similar`: training records among which examples are sought."
+        1000,
+        ge=1,
+        le=100_000,
+        description="Training records among which examples are sought: `similar` ones, and in tagging and "
+        "answering all.",
     )
     normalization: Literal["none", "length", "pmi"] = Field(
         "none",
@@ -163,7 +167,8 @@ class PromptSettings(Group):
         sought = self.shots and self.choice == "similar"
         return [
             *([] if self.shots else self.given("choice")),
-            *([] if sought else self.given("similarity", "pool")),
+            *([] if sought else self.given("similarity")),
+            *([] if self.shots else self.given("pool")),
             *([] if self.calibration == "contextual" else self.given("content_free")),
             *([] if self.template is None or self.template.masked else self.given("masks")),
         ]

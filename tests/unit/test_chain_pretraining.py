@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from catena.backbones import get_backbone
 from catena.problems import get_problem
 from catena.settings import Settings, parse_settings
-from catena.training.chain_pretraining import pretrained_body
+from catena.training.chain_pretraining import _language_model, pretrained_body
 from catena.training.devices import choose_device
 from catena.training.finetune import TrainingData
 from catena.training.tokens import write_tokens
@@ -96,6 +96,17 @@ def test_an_encoder_learns_to_say_the_texts(
     assert all(torch.equal(state[name], value) for name, value in kept.items())
     assert any(not torch.equal(state[name], value) for name, value in before.state_dict().items())
     assert state.keys() == before.state_dict().keys()
+
+
+def test_an_encoder_that_says_the_next_token_does_not_see_it(encoder: Path) -> None:
+    tokenizer = get_backbone("pretrained").tokenizer(encoder)
+    network = _language_model(
+        settings("causal", 1), encoder, choose_device("cpu", "float32"), tokenizer
+    ).eval()
+    one, other = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[5, 6, 7, 20]])
+    said = [network(input_ids=ids).logits[0] for ids in (one, other)]
+    torch.testing.assert_close(said[0][:3], said[1][:3])
+    assert not torch.allclose(said[0][3], said[1][3])
 
 
 def test_a_language_model_goes_on_with_its_own_head(

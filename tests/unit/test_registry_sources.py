@@ -131,7 +131,9 @@ def test_the_hashes_of_data_are_those_of_dvc(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("content", ["", "stages:\n", "stages: {prepare: {deps: }}\n"])
+@pytest.mark.parametrize(
+    "content", ["", "stages:\n", "stages: {prepare: {deps: }}\n", "stages: {prepare: }\n"]
+)
 def test_a_lock_file_of_nothing_has_no_hashes(tmp_path: Path, content: str) -> None:
     (tmp_path / "dvc.lock").write_text(content)
     assert data_hashes(SETTINGS, Layout(tmp_path)) == {}
