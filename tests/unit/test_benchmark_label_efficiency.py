@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks import label_efficiency, label_efficiency_data
+from benchmarks import label_efficiency, public_sets
 from catena.methods import get_method
 from catena.problems import get_problem
 
@@ -35,7 +35,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "phrasebank" / "Sentences_75Agree.txt").write_text("\n".join(news), encoding="iso-8859-1")
     text = json.dumps({"sentence": "物流很快", "label": "Positive"}, ensure_ascii=False)
     (tmp_path / "eprstmt" / "dev_few_all.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(label_efficiency_data, "DATA", tmp_path)
+    monkeypatch.setattr(public_sets, "FOLDER", tmp_path)
     return tmp_path
 
 
