@@ -99,7 +99,13 @@ def export_onnx(
             "A chain answers several questions at once and is not exported; let its tails teach students "
             "(`method.distillation.teacher`), and export those."
         )
-    head = get_problem(ProblemSettings.model_validate(card["problem"])).head(card["label_names"])
+    problem = get_problem(ProblemSettings.model_validate(card["problem"]))
+    if problem.generates:
+        raise SettingsError(
+            f"A model of the problem {problem.name} writes token by token, and only networks whose outputs "
+            "are scores are exported; serve it with `mlflow models serve` instead."
+        )
+    head = problem.head(card["label_names"])
     method = get_method(MethodSettings.model_validate(card.get("method", {})))
     if method.head(head) != head:
         advice = "; let it teach a student (`method.distillation.teacher`), and export that"
@@ -108,12 +114,6 @@ def export_onnx(
             f"no network from texts to scores{advice if head.kind in KINDS else ''}."
         )
     predictor = Predictor.load(source, device="cpu", precision="float32")
-    problem = predictor.problem
-    if problem.generates:
-        raise SettingsError(
-            f"A model of the problem {problem.name} writes token by token, and only networks whose outputs "
-            "are scores are exported; serve it with `mlflow models serve` instead."
-        )
     if any(isinstance(module, nn.RNNBase) for module in predictor.model.modules()):
         raise ModelError(
             "A recurrent network reads each text exactly as far as it goes, which cannot be written as ONNX; "

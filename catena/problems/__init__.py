@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from catena.problems.answering import Answering
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem, Written
+from catena.problems.base import Problem
 from catena.problems.classification import Classification
 from catena.problems.generation import Generation
 from catena.problems.images import Images
 from catena.problems.multilabel import Multilabel
+from catena.problems.outputs import HeadSpec, Measured, Outputs, Written
 from catena.problems.ranking import Ranking
 from catena.problems.regression import Regression
 from catena.problems.tagging import Tagging

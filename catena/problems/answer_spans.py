@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from catena.problems.base import Measured
+from catena.problems.outputs import Measured
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from catena.problems.answer_claims import answer_claim, answered_as
 from catena.problems.answer_features import ALLOWED, ENDS, STARTS, answer_features
 from catena.problems.answer_spans import Found, best_span, best_spans, token_overlap, token_scores
 from catena.problems.answers import canonical, from_canonical, read_answers, spans_as_text
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem
+from catena.problems.base import Problem
 from catena.problems.claims import Claim, Row, without_classes
 from catena.problems.features import pad_inputs
+from catena.problems.outputs import HeadSpec, Measured, Outputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

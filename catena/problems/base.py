@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +13,7 @@ import pandas as pd
 
 from catena.errors import SettingsError
 from catena.problems.claims import Claim, Row
+from catena.problems.outputs import HeadSpec, Measured, Outputs
 from catena.problems.pieces import InputPiece, divide, without
 
 if TYPE_CHECKING:
@@ -27,39 +27,6 @@ if TYPE_CHECKING:
     from catena.data.near_duplicates import Search
     from catena.evaluation.base import Evaluation
     from catena.settings import ProblemSettings, TokenizationSettings
-
-
-@dataclass(frozen=True)
-class Written:
-    """Texts that a network wrote, one for each row of features.
-
-    `log_likelihoods` are in nats, summed over the `tokens` written (the one that ends the text included).
-    `targets` is what `Problem.measure` says of the records' own targets `(rows, k)`, where they have one.
-    """
-
-    texts: list[str]
-    log_likelihoods: np.ndarray
-    tokens: np.ndarray
-    targets: np.ndarray | None = None
-
-
-#: What a network says of rows of features: one vector for each row `(rows, outputs)`, or, from a head
-#: over tokens, one array `(tokens of the row, outputs)` for each row.
-Measured = np.ndarray | Sequence[np.ndarray]
-#: That, or what it writes for them.
-Outputs = Measured | Written
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """The head a backbone must carry: its `kind` (as backbones name it) and what its outputs mean.
-
-    `pairs`: what is read are two texts in one row.
-    """
-
-    kind: str
-    label_names: tuple[str, ...]
-    pairs: bool = False
 
 
 class Problem(ABC):

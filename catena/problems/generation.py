@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import DataError
-from catena.problems.base import HeadSpec, Outputs
 from catena.problems.conversations import (
     as_prompt,
     asked,
@@ -22,6 +21,7 @@ from catena.problems.conversations import (
     read_messages,
 )
 from catena.problems.features import pad_inputs
+from catena.problems.outputs import HeadSpec, Outputs
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss
 from catena.problems.written import WritingProblem
 

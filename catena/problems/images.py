@@ -21,8 +21,8 @@ from catena.data.pictures import (
     pixels,
 )
 from catena.errors import DataError
-from catena.problems.base import HeadSpec
 from catena.problems.classification import Classification
+from catena.problems.outputs import HeadSpec
 from catena.problems.patches import Patch, covered, patches
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem
+from catena.problems.base import Problem
 from catena.problems.claims import Claim, Row, class_claim, known_class
 from catena.problems.classification import class_chances, entropies
 from catena.problems.features import encode_texts, pad_inputs
+from catena.problems.outputs import HeadSpec, Measured, Outputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

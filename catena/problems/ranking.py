@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from catena.errors import DataError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem
+from catena.problems.base import Problem
 from catena.problems.claims import Claim, Row, column_claim, without_classes
 from catena.problems.features import encode_texts, pad_inputs
 from catena.problems.lists import ListScores, list_scores
+from catena.problems.outputs import HeadSpec, Measured, Outputs
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

@@ -12,7 +12,7 @@ import pandas as pd
 from catena.data.alignment import Alignment, align
 from catena.data.values import tokens_as_text
 from catena.errors import SettingsError
-from catena.problems.base import HeadSpec, Measured, Outputs, Problem
+from catena.problems.base import Problem
 from catena.problems.claims import Claim, Row
 from catena.problems.entity_claims import (
     entities_agree,
@@ -22,6 +22,7 @@ from catena.problems.entity_claims import (
     quoted_entities,
 )
 from catena.problems.features import pad_inputs
+from catena.problems.outputs import HeadSpec, Measured, Outputs
 from catena.problems.spans import (
     Entity,
     canonical,

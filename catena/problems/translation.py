@@ -10,8 +10,8 @@ import pandas as pd
 
 from catena.data.scripts import word_counts
 from catena.errors import ModelError
-from catena.problems.base import HeadSpec
 from catena.problems.features import pad_inputs
+from catena.problems.outputs import HeadSpec
 from catena.problems.token_loss import IGNORED, measure_tokens, token_loss
 from catena.problems.written import WritingProblem
 

@@ -11,8 +11,9 @@ import pandas as pd
 
 from catena.data.scripts import word_counts
 from catena.errors import SettingsError
-from catena.problems.base import Measured, Outputs, Problem, Written
+from catena.problems.base import Problem
 from catena.problems.claims import Claim, Row, without_classes
+from catena.problems.outputs import Measured, Outputs, Written
 from catena.problems.token_loss import token_metrics
 
 if TYPE_CHECKING:

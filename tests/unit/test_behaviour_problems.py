@@ -16,7 +16,6 @@ from catena.errors import SettingsError
 from catena.evaluation.behaviour import load_behaviour
 from catena.evaluation.checklist import Checklist
 from catena.problems import Problem, get_problem
-from catena.problems.entity_claims import locate_entities
 from catena.problems.multilabel import canonical_labels
 from catena.problems.spans import canonical
 from catena.settings import ProblemSettings
@@ -186,16 +185,6 @@ def test_entities_are_expected_by_text_and_label_also_from_slots(tmp_path: Path)
     assert title["passed"]
     assert (longer["passed_cases"], longer["cases"]) == (1, 2)
     assert longer["failures"][0]["found"] == "0.400 → 0.400"
-
-
-def test_the_same_entity_again_is_at_the_next_place_and_inside_of_words_last() -> None:
-    oslo = {"text": "Oslo", "label": "LOC"}
-    found = locate_entities([oslo, oslo, [7, 9, "PER"]], "Osloer in Oslo")
-    assert found == [
-        {"start": 10, "end": 14, "label": "LOC"}, {"start": 0, "end": 4, "label": "LOC"}, [7, 9, "PER"],
-    ]  # fmt: skip
-    with pytest.raises(ValueError, match="the text does not hold the entity 'Oslo'"):
-        locate_entities([oslo] * 3, "Osloer in Oslo")
 
 
 def test_entities_that_a_change_does_not_touch_must_stay_as_they_are(tmp_path: Path) -> None:

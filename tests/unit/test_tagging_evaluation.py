@@ -17,6 +17,7 @@ from catena.evaluation.phrases import known_phrases
 from catena.evaluation.predictions import EvaluationPlan, Predictions
 from catena.evaluation.report import ReportSource
 from catena.evaluation.tagging import TaggingEvaluation, marked
+from catena.problems.entity_claims import locate_entities
 from catena.problems.spans import canonical, tagged_words
 from catena.problems.tag_decoding import allowed_transitions, best_tags
 from catena.problems.tag_schemes import tag_names
@@ -173,3 +174,13 @@ def test_the_report_shows_tables_and_mistakes(tmp_path: Path) -> None:
     evaluation.write_plots(tmp_path / "plots", predictions)
     words = pd.read_csv(tmp_path / "plots" / "words.csv")
     assert words["tag"].tolist()[0] == "O"
+
+
+def test_the_same_entity_again_is_at_the_next_place_and_inside_of_words_last() -> None:
+    oslo = {"text": "Oslo", "label": "LOC"}
+    found = locate_entities([oslo, oslo, [7, 9, "PER"]], "Osloer in Oslo")
+    assert found == [
+        {"start": 10, "end": 14, "label": "LOC"}, {"start": 0, "end": 4, "label": "LOC"}, [7, 9, "PER"],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="the text does not hold the entity 'Oslo'"):
+        locate_entities([oslo] * 3, "Osloer in Oslo")
