@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from catena.methods.depth import layers, levels
 from catena.methods.gradual import step_after
 from catena.problems import HeadSpec
 from catena.settings import BackboneSettings, MethodSettings, TrainingSettings, parse_settings
+from catena.settings.peft import _READERS, PeftSettings
 from catena.training.optimizers import build_optimizer
 from tests.tiny_language_model import tiny_network, tiny_tokenizer
 from tests.tiny_training import stop_at, train, write_training
@@ -313,6 +315,13 @@ def test_settings_of_another_method_are_named() -> None:
 )  # fmt: skip
 def test_settings_that_others_make_void_are_named(given: dict[str, Any], unread: list[str]) -> None:
     assert MethodSettings.model_validate(given).unread == unread
+
+
+def test_a_setting_is_read_by_the_methods_that_its_description_names() -> None:
+    methods = {method for readers in _READERS.values() for method in readers}
+    for name, field in PeftSettings.model_fields.items():
+        named = methods & {*re.findall(r"`(\w+)`", field.description or "")}
+        assert named == {*_READERS[name]}, name
 
 
 @pytest.mark.parametrize("name", ["dora", "rank_stabilized"])
